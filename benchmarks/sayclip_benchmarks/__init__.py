@@ -1,0 +1,1 @@
+"""Measurements of bundles: what they find, how fast, and in how much space."""

@@ -1,0 +1,1 @@
+"""The figures of the demo bundle, from a run of the runtime alone."""

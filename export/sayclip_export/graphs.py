@@ -1,0 +1,155 @@
+"""Torch encoders to ONNX graphs under the names of the bundle's contract, and their verification against torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sayclip.errors import BundleError
+
+OPSET = 18  # TensorRT takes 18 to 20; 18 with eager attention gives the smallest graphs
+_OUTPUT = "embedding_of_the_contract"
+Feeds = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """Inputs of one kind of encoder: names in order, and names of the free dimensions of each."""
+
+    inputs: Mapping[str, Mapping[int, str]]
+
+
+SHAPES = {
+    "image": GraphShape({"pixels": {0: "batch"}}),
+    "text": GraphShape({"token_ids": {0: "batch", 1: "tokens"}, "length": {0: "batch"}}),
+    "pronunciation": GraphShape({"phoneme_ids": {0: "batch", 1: "phonemes"}, "length": {0: "batch"}}),
+    "speech": GraphShape({"waveform": {0: "batch", 1: "samples"}, "length": {0: "batch"}}),
+}
+
+
+def export_graph(name: str, module: nn.Module, example: Sequence[Tensor], target: Path) -> None:
+    """Write ``module`` as ``target`` (one file, fp32, opset 18), with free batch and length; checked by onnx.
+
+    ``example``: inputs in the order of ``SHAPES[name]``, batch and free lengths of at least 2.
+    """
+    shape = SHAPES[name]
+    free: dict[str, torch.export.Dim] = {}
+    dynamic = tuple(
+        {axis: free.setdefault(label, torch.export.Dim.DYNAMIC) for axis, label in axes.items()}
+        for axes in shape.inputs.values()
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(example),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(shape.inputs),
+            output_names=[_OUTPUT],
+            dynamic_shapes=dynamic,
+            external_data=False,
+            optimize=True,
+        )
+    assert program is not None  # only an export to a file returns none
+    model = program.model_proto
+    _rename(model, "embedding", "embedding_inner")  # what the exporter calls the output of a Gather
+    _rename(model, _OUTPUT, "embedding")
+    _name_dimensions(model, shape)
+    _forget_sources(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(target))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an ONNX graph compares with torch: largest absolute difference and smallest cosine over all rows."""
+
+    largest: float
+    cosine: float
+    shapes: int
+
+
+def verify(graph: Path, module: nn.Module, feeds: Sequence[Feeds]) -> Agreement:
+    """Run ``graph`` in ONNX Runtime and ``module`` in torch on each of ``feeds`` and compare embeddings [B,D]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    largest, cosine = 0.0, 1.0
+    for feed in feeds:
+        got = session.run(["embedding"], feed)[0]
+        with torch.inference_mode():
+            wanted = module.eval()(*(torch.from_numpy(value) for value in feed.values())).numpy()
+        if got.shape != wanted.shape or not np.isfinite(got).all():
+            raise BundleError(
+                f"{graph.name} gives {got.shape}, torch gives {wanted.shape}, or values are not finite",
+                "export again with the versions of pyproject.toml",
+            )
+        largest = max(largest, float(np.abs(got - wanted).max()))
+        norms = np.linalg.norm(got, axis=1) * np.linalg.norm(wanted, axis=1)
+        cosine = min(cosine, float(((got * wanted).sum(1) / np.maximum(norms, 1e-12)).min()))
+    return Agreement(largest, cosine, len(feeds))
+
+
+def require(agreement: Agreement, graph: Path, largest: float = 1e-4) -> None:
+    """Refuse a graph that is further than ``largest`` from torch."""
+    if agreement.largest > largest:
+        raise BundleError(
+            f"{graph.name} differs from torch by {agreement.largest:.2e}, wanted at most {largest:.0e}",
+            "report it with the versions of torch, onnxscript and onnxruntime",
+        )
+
+
+def random_shapes(make: Callable[[np.random.Generator], Feeds], count: int = 10, seed: int = 0) -> list[Feeds]:
+    """``count`` feeds from ``make``, each with a generator of its own."""
+    return [make(np.random.default_rng(seed * 1000 + i)) for i in range(count)]
+
+
+def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
+    for node in model.graph.node:
+        node.input[:] = [new if value == old else value for value in node.input]
+        node.output[:] = [new if value == old else value for value in node.output]
+    for value in model.graph.output:
+        value.name = new if value.name == old else value.name
+
+
+def _name_dimensions(model: onnx.ModelProto, shape: GraphShape) -> None:
+    """Free dimensions under the contract's names, and an output whose rows are ``batch``."""
+    for value, axes in zip(model.graph.input, shape.inputs.values(), strict=True):
+        for axis, label in axes.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = label
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    del model.graph.value_info[:]
+
+
+def _forget_sources(model: onnx.ModelProto) -> None:
+    """Stack traces and module paths of the exporting machine do not belong into a bundle."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del value.metadata_props[:]
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints progress and warns of its own internals; only its errors matter here."""
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+    logging.getLogger("torch.onnx").setLevel(level)

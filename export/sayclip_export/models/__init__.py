@@ -1,0 +1,1 @@
+"""Torch definitions of every encoder; each module names its paper."""

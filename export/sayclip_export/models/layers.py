@@ -1,0 +1,57 @@
+"""Blocks shared by the towers: eager attention, so that exported graphs hold plain MatMul and Softmax nodes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+MASKED = -1e4  # finite, and survives fp16
+
+
+class QuickGELU(nn.Module):
+    """``x * sigmoid(1.702 x)``, CLIP's activation (Radford et al. 2021, arXiv 2103.00020)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Attention(nn.Module):
+    """Multi-head attention, queries [B,Q,W] on keys [B,T,W] under an additive mask that broadcasts to [B,heads,Q,T]."""
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads, self.head_width = heads, width // heads
+        self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.v_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        q = self._split(self.q_proj(queries)) * self.head_width**-0.5
+        k, v = self._split(self.k_proj(keys)), self._split(self.v_proj(keys))
+        weights = self.dropout(torch.softmax(q @ k.transpose(-2, -1) + mask, dim=-1))
+        return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, self.head_width)).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer layer as in CLIP's towers: x + MHA(LN(x)), then x + MLP(LN(x)) with QuickGELU."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = Attention(width, heads, dropout)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), QuickGELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = self.ln_1(x)
+        x = x + self.dropout(self.attention(y, y, mask))
+        return x + self.dropout(self.mlp(self.ln_2(x)))
+
+
+def unit(x: Tensor) -> Tensor:
+    """L2-normalise the last dimension (eps 1e-12 against a zero vector)."""
+    return functional.normalize(x, dim=-1, eps=1e-12)

@@ -1,0 +1,1 @@
+"""The IPA chart, and phoneme inventories made from it."""

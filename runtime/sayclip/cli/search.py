@@ -1,0 +1,150 @@
+"""``sayclip search``: a library asked by text, speech, picture or pronunciation, or by several fused."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from sayclip.cli import places
+from sayclip.cli.output import one_line, print_json, print_notice
+from sayclip.errors import LibraryError
+
+if TYPE_CHECKING:
+    from sayclip.encoder import Encoder
+    from sayclip.library import Library, SearchResult
+
+ENCODER_OF = {
+    "text": "text",
+    "speech": "speech",
+    "image": "image",
+    "ipa": "pronunciation",
+    "words": "pronunciation",
+}
+MODALITIES = tuple(ENCODER_OF)
+
+
+def add(commands: Any) -> None:
+    """Add the parser of this command."""
+    parser = commands.add_parser("search", help="search a library", allow_abbrev=False)
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to look for")
+    parser.add_argument("--speech", metavar="WAV", action="append", help="a recording of somebody saying it")
+    parser.add_argument("--image", metavar="PICTURE", action="append", help="a picture that looks like it")
+    parser.add_argument("--ipa", metavar="IPA", action="append", help="its pronunciation, such as 'ɹɛd æpəl'")
+    parser.add_argument("--words", metavar="WORDS", action="append", help="words to pronounce by espeak-ng")
+    parser.add_argument(
+        "--weights", type=weights, default={}, metavar="NAME=NUMBER,…", help="such as text=1,speech=0.5"
+    )
+    parser.add_argument("-k", type=positive, default=10, metavar="COUNT", help="how many hits (default 10)")
+    parser.add_argument("--library", metavar="FILE", help="default: $SAYCLIP_LIBRARY, else yours, else the demo's")
+    parser.add_argument("--bundle", metavar="FOLDER", help="default: $SAYCLIP_BUNDLE, else the installed sayclip-demo")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def weights(text: str) -> dict[str, float]:
+    """``text=1,speech=0.5`` as a dictionary."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = part.partition("=")
+        name = name.strip()
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not equals or name not in MODALITIES or name in found or not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{part!r} is not one of {', '.join(MODALITIES)}, '=' and a number, once")
+        found[name] = value
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the hits, best first."""
+    asked: dict[str, Any] = {name: getattr(arguments, name) for name in MODALITIES}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if not asked:
+        arguments.parser.error("nothing to search for, give a text, --speech, --image, --ipa or --words")
+    unused = sorted(set(arguments.weights) - set(asked))
+    if unused:
+        arguments.parser.error(f"--weights names {unused[0]}, but no {unused[0]} is asked for")
+    from sayclip.encoder import load
+
+    with load(arguments.bundle) as encoder:
+        with open_library(arguments.library, encoder, asked) as library:
+            for name in {ENCODER_OF[modality] for modality in asked}:
+                encoder.open(name)  # so that the time of encoding is not that of loading
+            result = library.search(**asked, weights=arguments.weights or None, k=arguments.k)
+            path, held = str(library.path), len(library)
+        engines = {
+            name: {"backend": engine["backend"], "precision": engine["precision"], "threads": engine["threads"]}
+            for name, engine in encoder.info()["encoders"].items()
+            if engine["loaded"]
+        }
+        if arguments.json:
+            about = {"notice": encoder.notice, "bundle": encoder.manifest.name, "space": encoder.space}
+            print_json({**about, "library": path, "encoders": engines, **result.to_dict()})
+        else:
+            print_notice(encoder.notice)
+            print_table(result)
+            if not held:
+                print(f"{one_line(path)} holds no pictures yet: add some with `sayclip index PATH`")
+            print_times(result, engines)
+    return 0
+
+
+def open_library(name: str | None, encoder: Encoder, asked: dict[str, Any]) -> Library:
+    """The library that is named, else the user's own, else the demo's. Raises LibraryError."""
+    from sayclip.library import Library
+
+    named = places.named_library(name)
+    if named is not None:
+        return Library.open(named, encoder)
+    default = places.default_library()
+    if default.exists():
+        return Library.open(default, encoder)
+    pictures = places.demo_pictures(encoder)
+    if pictures is None:
+        raise LibraryError(f"there is no library at {default} yet", "make one with `sayclip index PATH`")
+    if not places.demo_is_ready(encoder):
+        _refuse_bad_queries(encoder, asked)
+    return places.open_demo_library(encoder, pictures)
+
+
+def _refuse_bad_queries(encoder: Encoder, asked: dict[str, Any]) -> None:
+    """Encode once before the demo's pictures are indexed, so that a bad recording is not reported after that."""
+    from sayclip.library.queries import encode_queries
+
+    encode_queries(asked, encoder, encoder.width)
+
+
+def print_table(result: SearchResult) -> None:
+    """One line a hit: rank, score, caption, source."""
+    captions = [one_line(hit.caption or "") for hit in result]
+    width = min(max([len(caption) for caption in captions], default=0), 48)
+    columns = shutil.get_terminal_size((100, 24)).columns
+    for rank, (hit, caption) in enumerate(zip(result, captions, strict=True), start=1):
+        label = caption if len(caption) <= width else caption[: width - 1] + "…"
+        start = f"{rank:3d}  {hit.score:6.3f}  " + (label.ljust(width) + "  " if width else "")
+        source = one_line(hit.source)
+        room = columns - len(start)
+        if caption and len(source) > room:  # the end of a path says more than its beginning
+            source = "…" + source[-(room - 1) :] if room > 8 else ""
+        print((start + source).rstrip())
+
+
+def print_times(result: SearchResult, engines: dict[str, Any]) -> None:
+    """One line: what the encoding and the searching took, and what computed."""
+    used = ", ".join(f"{name} on {engine['backend']} {engine['precision']}" for name, engine in engines.items())
+    print(f"encoded in {result.encode_ms:.1f} ms ({used}), searched in {result.search_ms:.1f} ms")

@@ -1,0 +1,276 @@
+"""Pictures: from a path, an array or a Pillow image to the normalised pixels that an image encoder takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayclip.errors import PictureError
+from sayclip.inputs.files import checked_file, shown
+from sayclip.inputs.picture_files import check_size, decode, load
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+_RESAMPLE = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+_RESIZE = ("shortest", "squash")
+_LARGEST_SIDE = 4096
+_HALF_STEP = 0.5 / 255
+# Beyond this ratio of the sides a strip is cut before it is enlarged, else 1 x 10000 becomes 224 x 2240000.
+_NARROW = 16
+_REACH = 4  # source pixels that an enlarging filter sees on either side: 3 for Lanczos, and one for rounding
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """What an encoder wants to see.
+
+    size: side of the square input, in pixels. mean, std: per channel (R, G, B), for pixels in [0, 1]. resample: one
+    of Pillow's filters by name. resize: ``"shortest"`` (shorter side to ``size``, then the centre) or ``"squash"``
+    (both sides to ``size``).
+
+    Raises PictureError for values that make no sense.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: str = "bicubic"
+    resize: str = "shortest"
+
+    def __post_init__(self) -> None:
+        # A manifest gives lists; tuples can be hashed.
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        if not isinstance(self.size, int) or not 1 <= self.size <= _LARGEST_SIDE:
+            raise PictureError(f"picture size is {self.size!r}", f"give whole pixels from 1 to {_LARGEST_SIDE}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(math.isfinite(value) for value in values):
+                raise PictureError(f"picture {name} is {values}", "give three finite numbers, for R, G and B")
+        if min(self.std) <= 0:
+            raise PictureError(f"picture std is {self.std}", "give three numbers above 0")
+        if self.resample not in _RESAMPLE:
+            raise PictureError(f"picture resample is {self.resample!r}", f"give one of {', '.join(_RESAMPLE)}")
+        if self.resize not in _RESIZE:
+            raise PictureError(f"picture resize is {self.resize!r}", f"give one of {', '.join(_RESIZE)}")
+
+
+def read_picture(
+    source: str | bytes | os.PathLike[str] | PIL.Image.Image | NDArray[Any],
+    settings: PictureSettings,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Read a picture and bring it to the encoder's size and range.
+
+    source: a path (JPEG, PNG, WebP, AVIF, GIF, TIFF, BMP, JPEG 2000, PPM; ``~`` is expanded; the first frame of an
+    animation), an open Pillow image (its current frame; left as it is), or an array [H, W], [H, W, 1], [H, W, 3] (R, G,
+    B) or [H, W, 4] (with alpha): uint8, uint16 (full scale 65535) or floating point in [0, 1].
+    out: float32 [3, size, size] to write into, such as a row of a batch; untouched when an error is raised.
+
+    Returns float32 [3, size, size], ``out`` where it was given.
+
+    The steps are those of OpenAI's CLIP, in the order that also suits palettes and transparency: EXIF orientation ->
+    8 bits -> alpha on white -> RGB -> resize with Pillow's 8-bit resampler, shorter side to ``size``, the longer to
+    floor(size * long / short) -> centre crop at round((side - size) / 2), halves to even -> / 255 -> (x - mean) / std.
+    On RGB and grey pictures the result equals that of OpenAI's pipeline on the same Pillow bit by bit. One exception:
+    pictures of more than 16 : 1 that are to be enlarged are first cut to the part that is used, with the filter's
+    reach, which changes a pixel by one 8-bit step, rarely two (the filters box and nearest have hard edges and may take
+    the neighbouring source pixel). Values of 16 bits are divided by 257 and rounded. Pillow's modes I and F do not say
+    their full scale: it is the smallest of 1 (F only), 255 and 65535 that holds them (F: or is exceeded by less than
+    half).
+
+    Raises PictureError, naming the picture, for whatever cannot be read.
+    """
+    out = _checked_out(out, settings.size)
+    if isinstance(source, np.ndarray):
+        name = "the picture"
+        image = _from_array(source, name)
+    elif isinstance(source, (str, bytes, os.PathLike)):
+        file = checked_file(source, PictureError, "picture")
+        name = file.name
+        image = decode(file)
+    else:
+        from PIL import Image
+
+        if not isinstance(source, Image.Image):
+            raise PictureError(
+                f"a picture was given as {type(source).__name__} ({shown(source)[:60]})",
+                "give a path, a numpy array or a Pillow image",
+            )
+        name = "the picture"
+        image = source
+        check_size(image.size, name)
+        load(image, name)
+    pixels = _square(_rgb(_upright(image), name), settings)
+    levels = _levels(settings.mean, settings.std)
+    for channel in range(3):
+        np.take(levels[channel], pixels[:, :, channel], out=out[channel], mode="clip")
+    return out
+
+
+def _checked_out(out: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
+    if out is None:
+        return np.empty((3, size, size), np.float32)
+    if out.shape != (3, size, size) or out.dtype != np.float32 or not out.flags.writeable:
+        seen = f"{out.dtype} {list(out.shape)}" + ("" if out.flags.writeable else ", read-only")
+        raise PictureError(f"out is {seen}", f"give a writeable float32 array of [3, {size}, {size}]")
+    return out
+
+
+def _from_array(array: NDArray[Any], name: str) -> PIL.Image.Image:
+    from PIL import Image
+
+    shape = array.shape
+    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
+        swapped = array.ndim == 3 and shape[0] in (1, 3, 4)
+        remedy = "move the channels last, to [height, width, channels]" if swapped else "give [H, W], [H, W, 3 or 4]"
+        raise PictureError(f"{name} has the shape {list(shape)}", remedy)
+    check_size((shape[1], shape[0]), name)
+    if array.dtype.name == "uint16":
+        array = _scaled(array, 65535)
+    elif array.dtype.kind == "f":
+        low, high = _range(array, name)
+        if low < -_HALF_STEP or high > 1 + _HALF_STEP:
+            raise PictureError(
+                f"{name} has floating-point pixels from {low:.4g} to {high:.4g}, wanted is 0 to 1",
+                "divide by full scale, or convert to uint8",
+            )
+        array = _scaled(array, 1)
+    elif array.dtype != np.uint8:
+        raise PictureError(
+            f"{name} has pixels of type {array.dtype}", "give uint8, uint16, or floating point from 0 to 1"
+        )
+    if array.ndim == 3 and shape[2] == 1:
+        array = array[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # unreadable EXIF is no reason to refuse good pixels
+        return image
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+def _rgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
+    """RGB of 8 bits, with transparent parts on white."""
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_grey_8_bits(np.asarray(image), name))
+    try:
+        if not image.has_transparency_data:
+            return image if image.mode == "RGB" else image.convert("RGB")
+        # La, grey with premultiplied alpha, converts to LA only.
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        if image.getchannel("A").getextrema() == (255, 255):
+            return image.convert("RGB")
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(image, mask=image)
+    except (ValueError, OSError, KeyError) as reason:
+        raise PictureError(
+            f"{name} of mode {image.mode} does not convert to RGB ({reason})", "save it as an RGB picture"
+        ) from None
+    return canvas
+
+
+def _grey_8_bits(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """uint8 of the values of Pillow's modes I;16 (uint16), I (int32) and F (float32)."""
+    if values.dtype.kind == "u":
+        return _scaled(values, 65535)
+    low, high = _range(values, name)
+    # Resampled floating-point pictures swing over both ends of their scale: those parts are cut off.
+    scales, slack = ((1, 255, 65535), 0.5) if values.dtype.kind == "f" else ((255, 65535), 0.0)
+    scale = next((scale for scale in scales if high <= scale * (1 + slack)), None)
+    if scale is None or low < -slack * scale:
+        raise PictureError(
+            f"{name} has grey values from {low:.6g} to {high:.6g}, wanted are 0 to 255 or 65535",
+            "scale it to 8 or 16 bits",
+        )
+    return _scaled(values, scale)
+
+
+def _range(values: NDArray[Any], name: str) -> tuple[float, float]:
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise PictureError(f"{name} has NaN or infinite pixels", "give finite pixels only")
+    return low, high
+
+
+def _scaled(values: NDArray[Any], full_scale: int) -> NDArray[np.uint8]:
+    """Bring [0, full_scale] to [0, 255], rounded."""
+    scaled = np.clip(values.astype(np.float32) * np.float32(255 / full_scale), 0, 255)
+    rounded: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+    return rounded
+
+
+def _square(image: PIL.Image.Image, settings: PictureSettings) -> NDArray[np.uint8]:
+    """uint8 [size, size, 3] of an RGB picture."""
+    from PIL import Image
+
+    size = settings.size
+    width, height = image.size
+    resample = Image.Resampling[settings.resample.upper()]
+    pixels: NDArray[np.uint8]
+    if settings.resize == "squash":
+        if height > max(size, _NARROW * width):  # down first; older Pillows would widen every row of it before
+            image = image.resize((width, size), resample)
+        pixels = np.asarray(image.resize((size, size), resample))
+        return pixels
+    short = min(width, height)
+    new_width, new_height = size * width // short, size * height // short
+    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    if short < size and max(width, height) > _NARROW * short:
+        pixels = np.asarray(_cut_and_enlarge(image, size, left, top, resample))
+        return pixels
+    pixels = np.asarray(image.resize((new_width, new_height), resample))
+    return pixels[top : top + size, left : left + size]
+
+
+def _cut_and_enlarge(
+    image: PIL.Image.Image, size: int, left: int, top: int, resample: PIL.Image.Resampling
+) -> PIL.Image.Image:
+    """The square at (left, top) of the enlarged picture, by way of the part of the picture that it is made of.
+
+    Pillow keeps ``box`` in single precision, so the part is cut at whole pixels first, which keeps the numbers small.
+    """
+    short = min(image.size)
+    cuts: list[tuple[int, int, float, float]] = []
+    for side, offset in zip(image.size, (left, top), strict=True):
+        step = side / (size * side // short)  # source pixels per output pixel, below 1
+        first, last = offset * step, min((offset + size) * step, float(side))
+        start, stop = max(0, math.floor(first) - _REACH), min(side, math.ceil(last) + _REACH)
+        cuts.append((start, stop, first - start, last - start))
+    (x0, x1, box_x0, box_x1), (y0, y1, box_y0, box_y1) = cuts
+    part = image.crop((x0, y0, x1, y1))
+    # Across first, as every Pillow enlarges the whole picture; Pillow 13 would go by the height of the part.
+    across = part.resize((size, part.height), resample, box=(box_x0, 0, box_x1, part.height))
+    return across.resize((size, size), resample, box=(0, box_y0, size, box_y1))
+
+
+@lru_cache(maxsize=16)
+def _levels(mean: tuple[float, float, float], std: tuple[float, float, float]) -> NDArray[np.float32]:
+    """float32 [3, 256]: every 8-bit value after / 255 and normalising, in float32 as torchvision computes it."""
+    unit = np.arange(256, dtype=np.float32) / np.float32(255)
+    levels: NDArray[np.float32] = (unit - np.array(mean, np.float32)[:, None]) / np.array(std, np.float32)[:, None]
+    levels.flags.writeable = False
+    return levels

@@ -1,0 +1,178 @@
+"""From what a caller gives to what a graph takes: the preprocessing that the manifest describes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayclip.bundle.entries import AudioPreprocessing, PhonemePreprocessing, PicturePreprocessing, TextPreprocessing
+from sayclip.bundle.manifest import Manifest
+from sayclip.errors import AudioError, BundleError, SayclipError
+
+if TYPE_CHECKING:
+    from sayclip.inputs.audio import AudioSettings
+    from sayclip.inputs.pictures import PictureSettings
+    from sayclip.phonemes.g2p import EspeakG2P
+    from sayclip.phonemes.inventory import PhonemeInventory
+    from sayclip.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
+
+
+class Preparation:
+    """The preprocessing of one bundle's encoders; each part is made at its first use and shared by all threads.
+
+    Where several inputs are taken, ``first`` and ``count`` place them within the caller's longer list, for errors.
+    Asking for what the bundle has no encoder for raises BundleError.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._lock = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    def open(self, name: str) -> None:
+        """Read the files and load the decoders that the encoder ``name`` needs, ahead of use. Raises BundleError."""
+        if name == "text":
+            self._tokenizer()
+        elif name == "pronunciation":
+            self._inventory()
+        # A decoder that is missing matters to paths only, and is reported when one is read.
+        with suppress(ImportError, OSError):
+            for module in {"speech": ("soundfile", "soxr"), "image": ("PIL.Image",)}.get(name, ()):
+                import_module(module)
+
+    def picture(self, source: Any) -> NDArray[np.float32]:
+        """One picture as float32 [3, H, W]. Raises PictureError."""
+        from sayclip.inputs.pictures import read_picture
+
+        return read_picture(source, self._picture_settings())
+
+    @property
+    def picture_size(self) -> int:
+        """Height and width of a prepared picture, in pixels."""
+        return self._picture_settings().size
+
+    def texts(self, texts: Sequence[str], first: int = 0, count: int = 0) -> list[NDArray[np.int32]]:
+        """Token ids [L] of each text. Raises TextError."""
+        encode = self._tokenizer().encode
+        return [np.array(ids, dtype=np.int32) for ids in each(encode, texts, first=first, count=count)]
+
+    def pronunciations(self, ipa: Sequence[str], first: int = 0, count: int = 0) -> list[NDArray[np.int32]]:
+        """Phoneme ids [L] of each IPA string. Raises PhonemeError."""
+        context = self._entry("pronunciation", PhonemePreprocessing).context
+        encode = functools.partial(self._inventory().encode, context=context)
+        return [np.array(ids, dtype=np.int32) for ids in each(encode, ipa, first=first, count=count)]
+
+    def ipa_of(self, words: Sequence[str]) -> list[str]:
+        """The IPA of each text, by the G2P that the encoder was trained on. Raises MissingDependencyError."""
+        return self._g2p()(list(words))
+
+    def recordings(
+        self, sources: Sequence[Any], sample_rate: int | None, first: int = 0, count: int = 0
+    ) -> list[NDArray[np.float32]]:
+        """Samples [S] of each recording at the encoder's rate. Raises AudioError, NoSpeechError."""
+        from sayclip.inputs.audio import read_audio
+
+        if sources and isinstance(sources[0], (int, float)):
+            raise AudioError("the recording is a list of numbers, wanted an array", "give numpy.array(samples)")
+        read = functools.partial(read_audio, settings=self._audio_settings(), sample_rate=sample_rate)
+        return each(read, sources, first=first, count=count)
+
+    def padded_samples(self, longest: int) -> int:
+        """How many samples a batch is padded to whose longest recording has ``longest``: the next bucket, if any."""
+        how = self._entry("speech", AudioPreprocessing)
+        buckets = (round(seconds * how.sample_rate) for seconds in how.buckets)
+        return min((size for size in buckets if size >= longest), default=longest)
+
+    def _entry(self, name: str, kind: type[T]) -> T:
+        preprocessing = self._manifest.entry(name).preprocessing
+        assert isinstance(preprocessing, kind)  # reading the manifest refuses any other
+        return preprocessing
+
+    def _once(self, key: str, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            made: T = self._made[key]
+            return made
+
+    def _picture_settings(self) -> PictureSettings:
+        from sayclip.inputs.pictures import PictureSettings
+
+        how = self._entry("image", PicturePreprocessing)
+        return self._once("image", lambda: PictureSettings(how.size, how.mean, how.std, how.resample, how.resize))
+
+    def _audio_settings(self) -> AudioSettings:
+        from sayclip.inputs.audio import AudioSettings
+
+        how = self._entry("speech", AudioPreprocessing)
+        return self._once(
+            "speech", lambda: AudioSettings(how.sample_rate, how.min_seconds, how.max_seconds, how.normalisation)
+        )
+
+    def _tokenizer(self) -> Tokenizer:
+        from sayclip.text.tokenizer import Tokenizer
+
+        how = self._entry("text", TextPreprocessing)
+        path = self._manifest.path(how.tokenizer.file)
+        return self._once("text", lambda: Tokenizer.from_file(path, context=how.context))
+
+    def _inventory(self) -> PhonemeInventory:
+        from sayclip.phonemes.inventory import PhonemeInventory
+
+        how = self._entry("pronunciation", PhonemePreprocessing)
+        path = self._manifest.path(how.inventory.file)
+        return self._once("pronunciation", lambda: PhonemeInventory.from_file(path))
+
+    def _g2p(self) -> EspeakG2P:
+        from sayclip.phonemes.g2p import EspeakG2P
+
+        wanted = self._entry("pronunciation", PhonemePreprocessing).g2p
+        g2p = self._once("g2p", lambda: EspeakG2P(wanted.language))
+        if g2p.name != wanted.name:
+            raise BundleError(
+                f"the pronunciation encoder was trained on the IPA of {wanted.name!r}, this sayclip has {g2p.name!r}",
+                "give IPA strings instead of words",
+            )
+        return g2p
+
+
+def as_list(inputs: Any) -> list[Any]:
+    """One input or several, as a list: strings, bytes, paths, arrays and pictures are one, other iterables several."""
+    single = isinstance(inputs, (str, bytes, os.PathLike, np.ndarray, Mapping)) or not isinstance(inputs, Iterable)
+    return [inputs] if single else list(inputs)
+
+
+def each(convert: Callable[[Any], T], items: Sequence[Any], *, first: int = 0, count: int = 0) -> list[T]:
+    """``convert`` of every item; of several, an error says which one it was.
+
+    ``first`` and ``count`` place ``items`` within a longer list.
+    """
+    count = count or len(items)
+    converted: list[T] = []
+    for place, item in enumerate(items, start=first):
+        try:
+            converted.append(convert(item))
+        except SayclipError as error:
+            if count == 1:
+                raise
+            raise type(error)(f"item {place} of {count}: {error.problem}", error.remedy) from error
+    return converted
+
+
+def pad(batch: Sequence[NDArray[Any]], dtype: type[Any], longest: int = 0) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Sequences as [n, longest] filled up with zeros, and their true lengths int32 [n]."""
+    lengths = np.array([len(sequence) for sequence in batch], dtype=np.int32)
+    padded = np.zeros((len(batch), max(longest, int(lengths.max()))), dtype=dtype)
+    for row, sequence in zip(padded, batch, strict=True):
+        row[: len(sequence)] = sequence
+    return padded, lengths

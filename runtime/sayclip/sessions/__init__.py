@@ -1,0 +1,1 @@
+"""Sessions: one graph on one inference backend, and the choice among backends and precisions."""

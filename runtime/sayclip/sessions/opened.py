@@ -1,0 +1,80 @@
+"""One encoder of a bundle, opened at its first use: the session, the choice behind it, and the lock around both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayclip.bundle.manifest import Manifest
+from sayclip.errors import BackendError
+from sayclip.sessions.base import Array, Session
+from sayclip.sessions.choose import Choice, Request, open_session
+from sayclip.sessions.reference import OUTPUT
+
+# Half precision keeps a norm of 1 within 0.001; beyond this a graph does not normalise at all.
+_NORM_TOLERANCE = 0.01
+
+
+class OpenedEncoder:
+    """Runs one encoder's graph for any number of threads, one at a time."""
+
+    def __init__(self, manifest: Manifest, name: str, request: Request) -> None:
+        self.name = name
+        self.entry = manifest.entry(name)
+        self._manifest = manifest
+        self._request = request
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._choice: Choice | None = None
+        self._closed = False
+
+    @property
+    def choice(self) -> Choice | None:
+        """What runs this encoder; None before its first use."""
+        return self._choice
+
+    def open(self) -> Choice:
+        """Load the graph if that has not happened yet. Raises BundleError, BackendError, MissingDependencyError."""
+        with self._lock:
+            return self._open()[1]
+
+    def run(self, feeds: Mapping[str, Array]) -> NDArray[np.float32]:
+        """The embeddings float32 [n, d] of one batch, finite and L2-normalised. Raises BackendError otherwise."""
+        with self._lock:
+            session, choice = self._open()
+            embeddings = session.run(feeds)[OUTPUT]
+        count = len(next(iter(feeds.values())))
+        wanted = (count, self.entry.width)
+        graph = f"the {choice.precision} graph of {self.name!r} on {choice.backend}"
+        if embeddings.shape != wanted:
+            raise BackendError(f"{graph} gave shape {list(embeddings.shape)}, wanted {list(wanted)}", _REMEDY)
+        embeddings = embeddings.astype(np.float32, copy=False)
+        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+        if not np.all(np.isfinite(norms)):
+            raise BackendError(f"{graph} gave numbers that are not finite, wanted finite ones", _REMEDY)
+        if np.any(np.abs(norms - 1.0) > _NORM_TOLERANCE):
+            worst = float(norms[np.argmax(np.abs(norms - 1.0)), 0])
+            raise BackendError(f"{graph} gave a vector of length {worst:.4g}, wanted 1", _REMEDY)
+        normalised: NDArray[np.float32] = embeddings / norms
+        return normalised
+
+    def close(self) -> None:
+        """Free the graph; the encoder cannot run any more."""
+        with self._lock:
+            self._closed = True
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+    def _open(self) -> tuple[Session, Choice]:
+        if self._closed:
+            raise BackendError(f"encoder {self.name!r} is closed", "load the bundle again")
+        if self._session is None or self._choice is None:
+            self._session, self._choice = open_session(self._manifest, self.name, self._request)
+        return self._session, self._choice
+
+
+_REMEDY = "try precision='fp32', and see `sayclip doctor`"

@@ -1,0 +1,78 @@
+"""Checking a session against the reference outputs that came with the bundle."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sayclip.bundle.fields import refuse
+from sayclip.bundle.manifest import Manifest
+from sayclip.sessions.base import Array, Session
+
+OUTPUT = "embedding"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How near a session came to the reference: for fp32 the largest absolute difference (smaller is better), for any
+    other precision the smallest cosine (larger is better), beside the tolerance it was held against."""
+
+    measure: str
+    value: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """NaN never passes."""
+        if self.measure == "max abs difference":
+            return self.value <= self.tolerance
+        return self.value >= self.tolerance
+
+    def __str__(self) -> str:
+        bound = "at most" if self.measure == "max abs difference" else "at least"
+        return f"{self.measure} to the reference {self.value:.6g}, wanted {bound} {self.tolerance:g}"
+
+
+def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], Array]:
+    """The reference inputs by name and the fp32 embeddings [n, d] that belong to them. Raises BundleError."""
+    path: Path = manifest.path(manifest.entry(encoder).reference.file)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+        raise refuse(f"{path} is not a usable .npz of plain arrays ({error})") from None
+    inputs = {name[len("input.") :]: array for name, array in arrays.items() if name.startswith("input.")}
+    wanted = arrays.get(f"output.{OUTPUT}")
+    width = manifest.width
+    if not inputs or wanted is None or wanted.ndim != 2 or wanted.shape[0] < 1 or wanted.shape[1] != width:
+        raise refuse(
+            f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, wanted input.* and output.{OUTPUT} [n, {width}]"
+        )
+    return inputs, wanted
+
+
+def compare(seen: Array, wanted: Array, precision: str, tolerance: float) -> Verdict:
+    """The verdict on embeddings ``seen`` against the reference's, both [n, d]."""
+    if seen.shape != wanted.shape:
+        value = float("nan")
+    elif precision == "fp32":
+        value = float(np.max(np.abs(seen.astype(np.float64) - wanted)))
+    else:
+        a, b = seen.astype(np.float64), wanted.astype(np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosines = np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+        value = float(np.min(cosines))
+    return Verdict("max abs difference" if precision == "fp32" else "min cosine", value, tolerance)
+
+
+def check(session: Session, manifest: Manifest, encoder: str, precision: str) -> Verdict:
+    """Run the reference inputs through ``session`` and compare. Raises BundleError, BackendError."""
+    inputs, wanted = read_reference(manifest, encoder)
+    outputs: Mapping[str, Array] = session.run(inputs)
+    if OUTPUT not in outputs:
+        raise refuse(f"the {precision} graph of {encoder} has the outputs {', '.join(outputs)}, wanted {OUTPUT}")
+    return compare(outputs[OUTPUT], wanted, precision, manifest.entry(encoder).reference.tolerance[precision])

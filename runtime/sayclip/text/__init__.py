@@ -1,0 +1,1 @@
+"""Text to token ids: CLIP's byte-pair encoding without any dependency."""

@@ -1,0 +1,1 @@
+"""The demo's pictures, names, keywords and splits, made from Debian packages alone."""

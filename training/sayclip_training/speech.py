@@ -1,0 +1,120 @@
+"""Trains the demo's speech encoder against the frozen picture and text embeddings, on synthesised speech.
+
+SpeechCLIP's parallel idea (Shih et al. 2022, arXiv 2210.00705): the embedding of an utterance is pulled to the picture
+it means. Beside that: the text embedding of what is said, and, while training only, CTC on phonemes from the third
+hidden state, which makes the layers hear words rather than voices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sayclip_export.models.layers import unit
+from sayclip_export.models.speech import SpeechTower
+from sayclip_training.augment import augment, rounded, validity
+from sayclip_training.corpus import Corpus, buckets
+from sayclip_training.demo_data.strings import Strings
+from sayclip_training.loop import run
+from sayclip_training.losses import bank_loss, recall
+
+CTC_LAYER = 3
+
+
+def train(
+    tower: SpeechTower,
+    corpus: Corpus,
+    validation: Corpus,
+    strings: Strings,
+    texts: Tensor,
+    pictures: Tensor,
+    phonemes: Sequence[Sequence[int]],
+    folder: Path,
+    steps: int,
+    batch: int = 96,
+) -> SpeechTower:
+    """Train for ``steps`` batches; returns the exponential moving average of the weights.
+
+    ``texts`` f32 [S,D] and ``pictures`` f32 [P,D]: the frozen space; ``phonemes``: ids of every string for CTC.
+    """
+    average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    target, ignored = torch.from_numpy(strings.target), torch.from_numpy(strings.ignored)
+    labels = [torch.tensor([i for i in row if i > 3], dtype=torch.long) for row in phonemes]
+    decay = [p for p in tower.parameters() if p.ndim > 1]
+    plain = [p for p in tower.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=2e-3, betas=(0.9, 0.98)
+    )
+    per_pass = len(corpus) // batch
+    order: dict[int, list[np.ndarray]] = {}
+
+    def picks(number: int) -> np.ndarray:
+        turn = number // per_pass
+        if turn not in order:
+            order.clear()
+            order[turn] = list(buckets(corpus, batch, np.random.default_rng(turn)))
+        return order[turn][number % per_pass]
+
+    def step(number: int) -> dict[str, float]:
+        tower.train()
+        chosen = picks(number)
+        rows = torch.from_numpy(corpus.strings[chosen].astype(np.int64))
+        log_mel, counts = augment(*corpus.batch(chosen))
+        valid = validity(counts, log_mel.shape[1])
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features, states = tower.features(log_mel, valid)
+            heard = tower.phonemes(states[CTC_LAYER]) if tower.phonemes is not None else None
+        embedding = unit(features.float())
+        to_image = bank_loss(30.0 * embedding @ pictures.T, target[rows], ignored[rows])
+        to_text = nn.functional.cross_entropy(30.0 * embedding @ texts.T, rows, label_smoothing=0.02)
+        distance = (1 - (embedding * texts[rows]).sum(-1)).mean()
+        loss = to_image + 0.5 * to_text + 2.0 * distance
+        metrics = {"to_image": to_image.item(), "to_text": to_text.item(), "distance": distance.item()}
+        if heard is not None:
+            said = [labels[row] for row in rows]
+            ctc = nn.functional.ctc_loss(
+                heard.float().log_softmax(-1).transpose(0, 1), torch.cat(said), tower.frames(counts),
+                torch.tensor([len(s) for s in said]), zero_infinity=True,
+            )  # fmt: skip
+            loss = loss + 0.4 * ctc
+            metrics["ctc"] = ctc.item()
+        loss.backward()
+        average.update_parameters(tower)
+        return metrics
+
+    def scores() -> dict[str, float]:
+        embedded = embed(_tower(average), validation)
+        rows = validation.strings
+        right = strings.target[rows] >= strings.target[rows].max(1, keepdims=True)
+        similar = (embedded @ pictures.T).numpy()
+        return {"r1": recall(similar, right, 1), "r10": recall(similar, right, 10)}
+
+    modules = {"tower": tower, "average": average}
+    run("speech", folder, modules, optimizer, steps, step, warmup=400, evaluate=scores, evaluate_every=500)
+    return _tower(average)
+
+
+def _tower(average: AveragedModel) -> SpeechTower:
+    assert isinstance(average.module, SpeechTower)
+    return average.module
+
+
+def embed(tower: SpeechTower, corpus: Corpus, batch: int = 128) -> Tensor:
+    """Embeddings f32 [N,D] of a corpus in evaluation mode, without augmentation."""
+    training = tower.training
+    tower.eval()
+    result = torch.zeros(len(corpus), tower.config.embedding)
+    order = np.argsort(np.diff(corpus.offsets), kind="stable")
+    with torch.inference_mode():
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            log_mel, counts = corpus.batch(chosen)
+            log_mel = rounded(log_mel)
+            result[chosen] = unit(tower.features(log_mel, validity(counts, log_mel.shape[1]))[0])
+    tower.train(training)
+    return result

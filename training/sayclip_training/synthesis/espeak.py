@@ -1,0 +1,87 @@
+"""espeak-ng as a synthesiser, in process through its C interface (``speak_lib.h`` of espeak-ng 1.52).
+
+The library and its data come from the ``espeakng-loader`` wheel. One instance a process: the library keeps one global
+state. GPL-3, used by training only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayclip.errors import MissingDependencyError
+
+LANGUAGES = ("en-us", "en-us", "en-us", "en-us-nyc", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan",
+             "en-gb-x-gbcwmd", "en-029")  # fmt: skip
+VARIANTS = (
+    "", "f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "klatt", "klatt2", "klatt3",
+    "klatt4", "klatt5", "klatt6", "Alex", "Alicia", "Andrea", "Andy", "Annie", "Denis", "Diogo", "Gene", "Gene2",
+    "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Michael", "Mike", "Storm", "adam", "anika", "announcer",
+    "antonio", "aunty", "belinda", "benjamin", "boris", "caleb", "croak", "david", "ed", "edward", "edward2",
+    "grandma", "grandpa", "gustave", "iven", "iven2", "iven3", "iven4", "john", "kaukovalta", "linda", "marcelo",
+    "max", "michel", "miguel", "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby",
+    "steph", "steph2", "steph3", "travis", "victor", "zac", "whisperf",
+)  # fmt: skip
+
+_SYNCHRONOUS, _UTF8 = 2, 1  # samples go to the callback before espeak_Synth returns; the other mode polls and sleeps
+_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+@dataclass(frozen=True)
+class EspeakSettings:
+    """Voice as ``language+variant``, words a minute, pitch and pitch range on espeak-ng's 0..100 scales."""
+
+    voice: str
+    rate: int = 175
+    pitch: int = 50
+    pitch_range: int = 50
+
+
+def held_back(variant: str) -> bool:
+    """Whether a variant is kept for choosing checkpoints and settings: about one in ten, by hash."""
+    return hashlib.sha256(f"variant {variant}".encode()).digest()[0] < 26
+
+
+class Espeak:
+    """``say(text, settings) -> (f32 [S] in [-1,1], sample rate in Hz)``."""
+
+    def __init__(self) -> None:
+        try:
+            import espeakng_loader
+        except ImportError as error:
+            raise MissingDependencyError(
+                "speech synthesis for training needs espeak-ng", "pip install espeakng-loader"
+            ) from error
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
+        library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint,
+                                         ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p]  # fmt: skip
+        self._library, self._chunks = library, list[NDArray[np.int16]]()
+        self._callback = _CALLBACK(self._receive)  # kept: the library holds only a bare pointer
+        self.sample_rate: int = library.espeak_Initialize(
+            _SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0
+        )
+        library.espeak_SetSynthCallback(self._callback)
+
+    def say(self, text: str, settings: EspeakSettings) -> tuple[NDArray[np.float32], int]:
+        """Synthesise; an unknown voice raises ValueError."""
+        library = self._library
+        if library.espeak_SetVoiceByName(settings.voice.encode()) != 0:
+            raise ValueError(f"espeak-ng has no voice {settings.voice!r}")
+        for parameter, value in ((_RATE, settings.rate), (_PITCH, settings.pitch), (_RANGE, settings.pitch_range)):
+            library.espeak_SetParameter(parameter, value, 0)
+        self._chunks.clear()
+        data = text.encode() + b"\0"
+        library.espeak_Synth(data, len(data), 0, 1, 0, _UTF8, None, None)
+        wave = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+        return wave.astype(np.float32) / np.float32(32768), self.sample_rate
+
+    def _receive(self, samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
+        if count > 0 and samples:
+            self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
