@@ -23,14 +23,20 @@ def add(subparsers: Any) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    from sayclip.sessions.cpu import is_x86
     from sayclip_benchmarks.demo import accuracy, speed, table
     from sayclip_benchmarks.demo.data import read_demo
 
     demo = read_demo(arguments.demo)
-    report: dict[str, Any] = {"environment": speed.environment(), "speed": speed.measure(demo)}
+    report: dict[str, Any] = {
+        **accuracy.identity(demo),
+        "environment": speed.environment(),
+        "speed": speed.measure(demo),
+    }
     if not arguments.speed_only:
         report["accuracy"] = {
-            precision: accuracy.measure(demo, precision, arguments.cache) for precision in ("fp32", "int8")
+            "fp32": accuracy.measure(demo, "fp32", arguments.cache),
+            "int8": accuracy.measure(demo, "int8-u8" if is_x86() else "int8", arguments.cache),
         }
         report["torch"] = accuracy.against_torch(demo)
     rows = table.rows(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sayclip.errors import BundleError
 
 OPSETS = range(18, 21)  # what every backend of a bundle takes; 21 and later bring operators TensorRT-RTX refuses
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
+_ITEM_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.INT32: 4, TensorProto.INT64: 8}
 _FOLDABLE = frozenset({"Constant", "Identity", "Transpose", "Reshape"})
 
 
@@ -60,12 +62,11 @@ def _check_model(model: ModelProto, name: str) -> None:
 
 def _check_size(tensor: TensorProto, name: str) -> None:
     """A shortened external data file loads without a word: compare what came with what the shape asks for."""
-    if not tensor.HasField("raw_data"):
+    item = _ITEM_BYTES.get(tensor.data_type)
+    if item is None or not tensor.HasField("raw_data"):
         return
-    item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    wanted, seen = item * int(np.prod(tensor.dims, dtype=np.int64)), len(tensor.raw_data)
-    # Types of less than one byte are packed, so only a shortage against whole bytes is sure for the others.
-    if seen != wanted and tensor.data_type in (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32):
+    wanted, seen = item * math.prod(tensor.dims), len(tensor.raw_data)
+    if seen != wanted:
         problem = f"{name}: {tensor.name} has {seen} bytes, wanted {wanted}"
         raise BundleError(problem, "export the encoder again, its data file is damaged")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,10 @@ class Probe:
         return cosines(self._reference, embeddings(runner, self._feeds, self._output))
 
 
-def rank_layers(probe: Probe, placement: Placement) -> tuple[LayerDamage, ...]:
+Measure = Callable[[Placement], CosineReport]
+
+
+def rank_layers(probe: Measure, placement: Placement) -> tuple[LayerDamage, ...]:
     """Every layer of a placement measured alone, most damaging first."""
     found = []
     for site in placement.sites:
@@ -83,7 +86,7 @@ def rank_layers(probe: Probe, placement: Placement) -> tuple[LayerDamage, ...]:
     return tuple(sorted(found, key=lambda layer: (layer.worst, layer.mean, layer.node)))
 
 
-def give_back(probe: Probe, placement: Placement, min_cosine: float) -> SensitivityReport:
+def give_back(probe: Measure, placement: Placement, min_cosine: float) -> SensitivityReport:
     """Give the most damaging layers back to float one by one until the worst sample reaches ``min_cosine``.
 
     Then take back every one that turned out not to be needed.

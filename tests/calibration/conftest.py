@@ -26,7 +26,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """``write(nodes, constants, inputs, outputs=("embedding",), opset=18, name="tiny")`` -> path of an fp32 graph."""
+    """``write(nodes, constants, inputs, outputs=("embedding",), opset=18, rank=2)`` -> path of an fp32 graph."""
 
     def make(
         nodes: Sequence[NodeProto],
@@ -34,17 +34,17 @@ def write(tmp_path: Path) -> Write:
         inputs: Mapping[str, Sequence[int | str]],
         outputs: Sequence[str] = ("embedding",),
         opset: int = 18,
-        name: str = "tiny",
+        rank: int = 2,
     ) -> Path:
         graph = helper.make_graph(
             list(nodes),
-            name,
+            "tiny",
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()],
-            [helper.make_tensor_value_info(key, TensorProto.FLOAT, None) for key in outputs],
+            [helper.make_tensor_value_info(key, TensorProto.FLOAT, [None] * rank) for key in outputs],
             [numpy_helper.from_array(value, key) for key, value in constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-        path = tmp_path / f"{name}.fp32.onnx"
+        path = tmp_path / "tiny.fp32.onnx"
         onnx.save(model, str(path))
         return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_both_structures_share_one_data_file(encoder: Any, tmp_path: Path) -> No
     assert places[0] == places[1]
     assert {entry["location"] for entry in places[0].values()} == {files.data.name}
     ends = sorted((int(entry["offset"]), int(entry["length"])) for entry in places[0].values())
-    assert all(start + size <= following for (start, size), (following, _) in zip(ends, ends[1:], strict=False))
+    assert all(start + size <= following for (start, size), (following, _) in pairwise(ends))
     assert sum(ends[-1]) == files.data.stat().st_size
 
 
@@ -179,25 +180,42 @@ def test_onnx_runtime_runs_convolutions_as_integers_where_their_outputs_are_quan
         assert plain["QLinearConv"] == 0
 
 
+def test_onnx_runtime_does_not_quantise_a_layer_left_in_float(write: Write, tmp_path: Path) -> None:
+    """It would, by itself, where a float convolution stands between quantised tensors."""
+    rng = np.random.default_rng(0)
+    nodes = [NODE("Conv", [f"t{i}", f"w{i}"], [f"t{i + 1}"], f"conv_{i}", pads=[1, 1, 1, 1]) for i in range(4)]
+    nodes.append(NODE("ReduceMean", ["t4", "axes"], ["embedding"], keepdims=0))
+    constants: dict[str, NDArray[Any]] = {
+        f"w{i}": (rng.standard_normal((16, 16, 3, 3)) / 12).astype(np.float32) for i in range(4)
+    }
+    path = write(nodes, {**constants, "axes": np.array([2, 3])}, {"t0": ["batch", 16, 8, 8]})
+    feeds = [{"t0": rng.standard_normal((2, 16, 8, 8)).astype(np.float32)}]
+    ranges = collect_ranges(path, feeds, [f"t{i}" for i in range(5)])
+    for exclude, integers, floats in (([], 4, 0), (["conv_1"], 2, 2)):
+        files = write_int8(path, tmp_path, "tiny", ranges, exclude=exclude, conv_outputs=True)
+        counts = fused(files.unsigned, tmp_path)
+        assert (counts["QLinearConv"], counts["Conv"]) == (integers, floats), exclude
+
+
 @pytest.mark.parametrize("bias_first", [False, True])
 def test_matrix_layers_with_bias_are_integers_too(write: Write, tmp_path: Path, bias_first: bool) -> None:
     """ONNX Runtime folds MatMul + Add on matrices into a Gemm with float bias, for which it has no integer kernel."""
     rng = np.random.default_rng(0)
-    terms = ["b1", "a"] if bias_first else ["a", "b1"]
+    terms = ["bias", "a"] if bias_first else ["a", "bias"]
     nodes = [
-        NODE("MatMul", ["x", "w1"], ["a"], "one"),
+        NODE("MatMul", ["x", "w"], ["a"], "one"),
         NODE("Add", terms, ["b"]),
-        NODE("Gemm", ["b", "w2", "b2"], ["c"], "two", transB=1, alpha=0.5),
-        NODE("Gemm", ["c", "w1", "b1"], ["d"], "three"),
-        NODE("MatMul", ["d", "w1"], ["embedding"], "projection"),
+        NODE("Tanh", ["b"], ["c"]),
+        NODE("Gemm", ["c", "w", "bias"], ["d"], "two", transB=1, alpha=0.5),
+        NODE("Tanh", ["d"], ["e"]),
+        NODE("Gemm", ["e", "w", "bias"], ["f"], "three"),
+        NODE("Tanh", ["f"], ["g"]),
+        NODE("MatMul", ["g", "w"], ["embedding"], "projection"),
     ]
-    constants = {
-        name: rng.standard_normal(shape).astype(np.float32)
-        for name, shape in (("w1", (32, 32)), ("w2", (32, 32)), ("b1", 32), ("b2", 32))
-    }
+    constants = {"w": rng.standard_normal((32, 32)).astype(np.float32), "bias": np.ones(32, np.float32)}
     path = write(nodes, constants, {"x": ["batch", 32]})
     feeds = [{"x": rng.standard_normal((5, 32)).astype(np.float32)}]
-    files = write_int8(path, tmp_path, "tiny", collect_ranges(path, feeds, ["x", "b", "c"]))
+    files = write_int8(path, tmp_path, "tiny", collect_ranges(path, feeds, ["x", "c", "e"]))
     counts = fused(files.unsigned, tmp_path)
     assert counts["QGemm"] + counts["MatMulIntegerToFloat"] == 3
     assert counts["DequantizeLinear"] == 0
@@ -213,7 +231,7 @@ def test_a_weight_read_twice_is_stored_once(write: Write, tmp_path: Path) -> Non
         NODE("MatMul", ["b", "w"], ["embedding"], "projection"),
     ]
     w = (rng.standard_normal((64, 64)) / 8).astype(np.float32)
-    path = write(nodes, {"w": w}, {"x": ["batch", "time", 64]})
+    path = write(nodes, {"w": w}, {"x": ["batch", "time", 64]}, rank=3)
     feeds = [{"x": rng.standard_normal((1, 3, 64)).astype(np.float32)}]
     files = write_int8(path, tmp_path, "tiny", collect_ranges(path, feeds, ["x", "a"]))
     after = structure(files.master)

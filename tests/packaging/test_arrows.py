@@ -18,14 +18,15 @@ WINGS = {
         set(),
         {"numpy", "PIL", "soundfile", "soxr"}
         | {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "usearch", "phonemizer", "espeakng_loader"}
-        | {"sayclip_demo"},  # data only; looked up, never required
+        | {"sayclip_demo"}  # data only; looked up, never required
+        | {"typing_extensions"},  # for type checkers only, see below
     ),
     "export": ("sayclip_export", {"sayclip"}, {"numpy", "torch", "onnx", "onnxscript", "onnxruntime", "PIL"}),
     "calibration": ("sayclip_calibration", {"sayclip"}, {"numpy", "onnx", "onnxruntime", "google"}),  # google.protobuf
     "training": (
         "sayclip_training",
         {"sayclip", "sayclip_export", "sayclip_calibration"},
-        {"numpy", "torch", "tokenizers", "PIL", "soundfile", "soxr", "espeakng_loader"},
+        {"numpy", "torch", "PIL", "soundfile", "soxr", "espeakng_loader"},
     ),
     "benchmarks": ("sayclip_benchmarks", {"sayclip"}, {"numpy", "torch", "PIL", "soundfile", "onnxruntime"}),
     "demo": ("sayclip_demo", set(), set()),
@@ -64,6 +65,16 @@ def test_imports_follow_the_arrows(wing: str) -> None:
         if (found := forbidden(module.read_text(encoding="utf-8"), allowed))
     }
     assert wrong == {}
+
+
+def test_typing_extensions_is_for_type_checkers_only() -> None:
+    """The runtime does not declare it, so it stands below ``if TYPE_CHECKING:`` wherever it is imported."""
+    for module in (ROOT / "runtime" / "sayclip").rglob("*.py"):
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        for node in list(tree.body):
+            if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+                tree.body.remove(node)
+        assert "typing_extensions" not in {name for _, name in imported(ast.unparse(tree))}, module
 
 
 def test_each_package_lies_where_its_name_says() -> None:

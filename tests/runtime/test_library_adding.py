@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -347,7 +349,12 @@ def test_items_come_by_id_and_may_change_meanwhile(library, picture):
 
 def test_an_image_that_is_too_large_is_not_laid_out_in_memory(library, tmp_path):
     path = tmp_path / "huge.png"
-    Image.new("1", (20_000, 20_000)).save(path)
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100)))]
+    packed = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     with pytest.raises(PictureError, match="20000 x 20000"):
         library.add(path)
     Image.MAX_IMAGE_PIXELS, limit = None, Image.MAX_IMAGE_PIXELS

@@ -194,6 +194,7 @@ def test_one_damaged_row_is_named_and_can_be_removed(path, encoder, change, word
     [
         "DROP TABLE settings",
         "DELETE FROM settings WHERE key = 'width'",
+        "DELETE FROM settings WHERE key = 'space'",
         "UPDATE settings SET value = 'x' WHERE key = 'width'",
     ],
 )

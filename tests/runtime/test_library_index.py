@@ -168,11 +168,13 @@ def test_small_libraries_are_searched_exactly(path):
 def test_adding_many_builds_and_extends_the_index(tmp_path, monkeypatch):
     monkeypatch.setattr(ann, "_FEW", 20)
     rows = clustered(500)
+    calls: list[tuple[int, int]] = []
     items = [Item(row.reshape(1, 1, -1), str(number)) for number, row in enumerate(rows)]
     with Library.create(tmp_path / "library", VectorEncoder(WIDTH), index_threshold=200) as library:
         library.add_many(items[:200])
         assert not (tmp_path / "library.usearch").exists()
-        library.add_many(items[200:300])
+        library.add_many(items[200:300], index_progress=lambda done, total: calls.append((done, total)))
+        assert calls == [(300, 300)]
         assert library.index_state() == {"method": "usearch", "vectors": 300, "indexed": 300}
         stamp = os.stat(tmp_path / "library.usearch").st_mtime_ns
         library.add_many(items[:320])  # too few new ones to touch the file
@@ -290,7 +292,8 @@ def test_a_kill_between_file_and_library_is_repaired(path):
     file = ann_file.index_path(path)
     with Library.open(path, index_threshold=THRESHOLD) as library:
         index = ann_file.read_index(file, library._store.setting("index_token"), WIDTH, mapped=False)
-        ann_file.write_index(file, index.index, "a token that the library never heard of", index.max_id)
+        with ann_file.drafted(file, index.index, "a token that the library never heard of", index.max_id) as draft:
+            os.replace(draft, file)
     with Library.open(path, index_threshold=THRESHOLD) as library:
         assert library.index_state()["method"] == "exact"
         library.build_index()
@@ -338,6 +341,16 @@ def test_a_long_running_search_builds_in_the_background(path):
         assert wait_for(lambda: library.index_state()["method"] == "usearch")
         assert recall(library, clustered(20, seed=10)) >= 0.99
     assert threading.active_count() == 1
+
+
+def test_what_fails_in_the_background_is_tried_once(path, monkeypatch, caplog):
+    ann_file.index_path(path).unlink()
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with Library.open(path, index_threshold=THRESHOLD) as library:
+        for _ in range(3):
+            assert len(found(library, clustered(1)[0], 10)) == 10
+            assert wait_for(lambda: threading.active_count() == 1)
+    assert caplog.text.count("was not brought up to date: the disk is full") == 1
 
 
 def test_another_process_sees_the_new_index(opened):

@@ -306,6 +306,28 @@ def test_a_cache_that_followed_equals_a_fresh_one(shared, steps):
     assert len(followed) == len(fresh) == len(shared)
 
 
+def test_an_interrupted_search_does_not_spoil_the_next(library, encoder, picture):
+    library.search("x")
+    library.remove(3)
+    library.add(picture(77), source="new")
+
+    class Interrupted(np.ndarray):
+        armed = True
+
+        def __setitem__(self, *args):
+            if Interrupted.armed:
+                Interrupted.armed = False
+                raise KeyboardInterrupt
+            super().__setitem__(*args)
+
+    # Between moving the ids and moving the vectors that belong to them.
+    library._exact._rows = library._exact._rows.view(Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        library.search("x")
+    with Library.open(library.path, encoder) as fresh:
+        assert library.search("x", k=40) == fresh.search("x", k=40)
+
+
 def test_a_library_is_read_at_one_moment(library, encoder, picture, monkeypatch):
     """An item removed by another process between scoring and looking up cannot leave a hole."""
     with Library.open(library.path, encoder) as other:

@@ -48,7 +48,7 @@ def _add_noise(speech: Tensor, total: Tensor) -> Tensor:
     level = torch.empty(batch).uniform_(3, 45) * 0.2303  # SNR in dB to nats of power
     level = torch.where(torch.rand(batch) < 0.2, torch.full((batch,), 14.0), level)
     shape = _curve(batch, 4, mels, 1.3) + torch.linspace(0.5, -0.5, mels)[None, :] * torch.randn(batch, 1) * 2.0
-    flicker = torch.distributions.Gamma(3.0, 3.0).sample((batch, length, mels)).clamp(min=1e-3).log()
+    flicker = torch.randn(batch, length, mels) * 0.6
     noise = flicker + (shape + (loud - level)[:, None])[:, None, :]
     speech = torch.logaddexp(speech, noise)
     other = speech.roll(1, 0) - (torch.empty(batch).uniform_(8, 22) * 0.2303)[:, None, None]

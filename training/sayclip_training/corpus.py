@@ -119,14 +119,14 @@ def load(shards: Sequence[Path]) -> Corpus:
 
 
 def speak(job: Utterance, espeak: Espeak) -> NDArray[np.float32] | None:
-    """The waveform of one utterance, f32 [S] at 16 kHz; None where the synthesiser has nothing to say ("!", "<3")."""
+    """The waveform of one utterance, f32 [S] at 16 kHz; None where the synthesiser has nothing to say."""
     wave, rate = (
         flite.say(job.text, job.voice)
         if isinstance(job.voice, flite.FliteSettings)
         else espeak.say(job.text, job.voice)
     )
     wave = distort.trim(wave, rate)
-    if len(wave) < rate // 25:
+    if len(wave) < rate // 25 or np.abs(wave).max() < 0.01:
         return None
     if rate * job.speed != SAMPLE_RATE:
         wave = distort.resample(wave, rate * job.speed, SAMPLE_RATE)

@@ -41,8 +41,8 @@ class Budget:
 
     clip_steps: int = 1100
     text_steps: int = 600
-    pronunciation_steps: int = 1200
-    speech_steps: int = 5500
+    pronunciation_steps: int = 1000
+    speech_steps: int = 6500
     flite_names: int = 8
     flite_keywords: int = 3
     espeak_names: int = 20
@@ -96,13 +96,14 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
     student.start_from(text)
     close = pronunciation.neighbours(inventory)
     second = pronunciation.transcribe(strings.texts, pronunciation.LANGUAGES[1])
-    ids = [[world.phonemes.encode(a), *_optional(world.phonemes, b)] for a, b in zip(world.ipa, second, strict=True)]
+    ids = [_optional(world.phonemes, a) + _optional(world.phonemes, b) for a, b in zip(world.ipa, second, strict=True)]
+    first = [options[0] if options else [] for options in ids]
     pronunciation.distil(student, teacher, bank, strings, ids, close, work, budget.pronunciation_steps)
     say("pronunciation done")
 
     config = SpeechConfig(embedding=WIDTH, phonemes=len(attributes), dropout=0.1)
     tower = speech.train(
-        SpeechTower(config), spoken, validation, strings, teacher, bank, [row[0] for row in ids], work,
+        SpeechTower(config), spoken, validation, strings, teacher, bank, first, work,
         budget.speech_steps,
     )  # fmt: skip
     say("speech done")
@@ -111,7 +112,7 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
     trained = {
         "image": _image(image.fold(), world, history),
         "text": _text(text, world, history),
-        "pronunciation": _pronunciation(student.folded(), world, ids, history),
+        "pronunciation": _pronunciation(student.folded(), world, [row for row in first if row], history),
         "speech": _speech(tower, world, history),
     }
     write(target / "bundle", work, trained, image.config.size, EspeakG2P().version, say)
@@ -130,7 +131,8 @@ def prepare(target: Path, work: Path) -> World:
     settings = PictureSettings(PictureConfig().size, renders.MEAN, renders.STD)
     pixels = np.stack([read_picture(target / "pictures" / f"{item.stem}.webp", settings) for item in emoji])
     texts = list(strings.texts)
-    write_vocabulary([*texts, *(prefix for prefix in clip.PREFIXES for _ in range(3))], work / "tokenizer.txt")
+    if not (work / "tokenizer.txt").exists():
+        write_vocabulary([*texts, *clip.PREFIXES * 3], work / "tokenizer.txt")
     ipa = pronunciation.transcribe(texts)
     pronunciation.make_inventory(work / "phonemes.json", ipa)
     return World(
@@ -162,9 +164,9 @@ def synthesise(
 
 
 def _optional(inventory: PhonemeInventory, ipa: str) -> list[list[int]]:
-    """The ids of a second transcript, unless it uses a segment that the first language lacks."""
+    """The ids of a transcript, unless it is empty or uses a segment that the first language lacks."""
     known = set(inventory.symbols) | {" "}
-    return [inventory.encode(ipa)] if set(inventory.segments(ipa)) <= known else []
+    return [inventory.encode(ipa)] if ipa and set(inventory.segments(ipa)) <= known else []
 
 
 def _padded(rows: list[list[int]], name: str) -> Feeds:
@@ -199,11 +201,11 @@ def _text(tower: TextTower, world: World, history: str) -> Trained:
     return _token_encoder(tower, rows, "token_ids", random, history)
 
 
-def _pronunciation(tower: TextTower, world: World, ids: list[list[list[int]]], history: str) -> Trained:
-    rows = [row[0] for row in ids]
+def _pronunciation(tower: TextTower, world: World, rows: list[list[int]], history: str) -> Trained:
+    said = [ipa for ipa in world.ipa if ipa]
 
     def random(rng: np.random.Generator) -> Feeds:
-        some = [" ".join(world.ipa[i] for i in rng.choice(len(rows), int(rng.integers(1, 4)))) for _ in range(4)]
+        some = [" ".join(said[i] for i in rng.choice(len(said), int(rng.integers(1, 4)))) for _ in range(4)]
         return _padded([world.phonemes.encode(ipa) for ipa in some[: int(rng.integers(1, 5))]], "phoneme_ids")
 
     return _token_encoder(tower, rows, "phoneme_ids", random, history)

@@ -37,7 +37,7 @@ def make_inventory(target: Path, transcripts: Sequence[str]) -> dict[str, Any]:
     """Write phonemes.json with ids for every segment that occurs in ``transcripts``."""
     chart = load_chart()
     everything = PhonemeInventory(write_inventory(target, chart, chart.symbols))
-    used = {segment for ipa in transcripts for segment in everything.segments(ipa)}
+    used = {segment for ipa in transcripts if ipa for segment in everything.segments(ipa)}
     return write_inventory(target, chart, used)
 
 
@@ -78,20 +78,22 @@ def distil(
     close: Mapping[int, list[int]],
     folder: Path,
     steps: int,
-    batch: int = 384,
+    batch: int = 256,
 ) -> None:
     """Train ``student`` on the phonemes of every string towards the teacher's embedding of it.
 
-    ``teacher`` f32 [S,D] text embeddings; ``pictures`` f32 [P,D]; ``ids``: per string one id sequence a language.
+    ``teacher`` f32 [S,D] text embeddings; ``pictures`` f32 [P,D]; ``ids``: per string one id sequence a
+    language, or none where there is nothing to say ("!").
     Loss: cosine distance to the teacher, and the retrieval that the embedding is for.
     """
     target, ignored = torch.from_numpy(strings.target), torch.from_numpy(strings.ignored)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1.2e-3, weight_decay=0.02)
+    sayable = np.flatnonzero([len(options) > 0 for options in ids])
     student.train()
 
     def step(number: int) -> dict[str, float]:
         rng = np.random.default_rng(20_000_000 + number)
-        rows = rng.choice(len(ids), batch)
+        rows = rng.choice(sayable, batch)
         said = [ids[row][0 if rng.random() < 0.75 else int(rng.integers(len(ids[row])))] for row in rows]
         embedding = student(*pad_ids([with_noise(row, close, rng) for row in said]))
         index = torch.from_numpy(rows)

@@ -22,12 +22,11 @@ from sayclip.phonemes.inventory import PhonemeInventory
 from sayclip_benchmarks.demo.data import Demo
 
 VOICE = "slt"  # flite's voice that training never hears
-ENCODERS = ("image", "text", "pronunciation", "speech")
 Scores = NDArray[np.float32]
 
 
 def measure(demo: Demo, precision: str, cache: Path) -> dict[str, float]:
-    """Recall (shares of 1) of one precision (``fp32``, ``int8``), every kind of query against all pictures."""
+    """Recall (shares of 1) at one precision (``fp32``, ``int8-u8``), every kind of query against all pictures."""
     with sayclip.load(demo.folder / "bundle", precision=precision) as encoder:
         pictures = encoder.image(list(demo.pictures))
         trained, held = demo.trained_names, sorted(demo.held_out_names)
@@ -115,6 +114,16 @@ def recordings(texts: Sequence[str], folder: Path) -> list[Path]:
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(say, texts))
+
+
+def identity(demo: Demo) -> dict[str, Any]:
+    """Space and fp32 graph hashes: which bundle a report is of."""
+    with sayclip.load(demo.folder / "bundle") as encoder:
+        entries = {name: encoder.manifest.entry(name) for name in encoder.names}
+        return {
+            "space": encoder.space,
+            "graphs": {name: entry.graphs["fp32"].sha256 for name, entry in entries.items()},
+        }
 
 
 def against_torch(demo: Demo) -> dict[str, dict[str, Any]]:

@@ -19,17 +19,16 @@ class QuickGELU(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention, queries [B,Q,W] on keys [B,T,W] under an additive mask that broadcasts to [B,heads,Q,T]."""
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.head_width = heads, width // heads
         self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
         self.v_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         q = self._split(self.q_proj(queries)) * self.head_width**-0.5
         k, v = self._split(self.k_proj(keys)), self._split(self.v_proj(keys))
-        weights = self.dropout(torch.softmax(q @ k.transpose(-2, -1) + mask, dim=-1))
+        weights = torch.softmax(q @ k.transpose(-2, -1) + mask, dim=-1)
         return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -42,8 +41,8 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, dropout)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), QuickGELU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        self.attention = Attention(width, heads)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), QuickGELU(), nn.Linear(hidden, width))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

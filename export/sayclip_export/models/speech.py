@@ -100,7 +100,7 @@ class Layer(nn.Module):
         super().__init__()
         width = config.width
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, config.heads, config.dropout)
+        self.attention = Attention(width, config.heads)
         self.expand, self.contract = nn.Linear(3 * width, config.hidden), nn.Linear(config.hidden, width)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -110,7 +110,7 @@ class Layer(nn.Module):
         y = nn.functional.pad(self.ln_2(x) * valid, (0, 0, 1, 1))
         y = torch.cat([y[:, :-2], y[:, 1:-1], y[:, 2:]], dim=-1)
         y = nn.functional.gelu(self.expand(y))
-        return x + self.dropout(self.contract(self.dropout(y)))
+        return x + self.dropout(self.contract(y))
 
 
 class ParallelHead(nn.Module):
@@ -123,7 +123,7 @@ class ParallelHead(nn.Module):
         super().__init__()
         width = config.width
         self.cls = nn.Parameter(torch.randn(1, 1, width) * 0.02)
-        self.attention = Attention(width, config.head_heads, config.dropout)
+        self.attention = Attention(width, config.head_heads)
         self.linear1, self.linear2 = nn.Linear(width, config.head_hidden), nn.Linear(config.head_hidden, width)
         self.norm1, self.norm2, self.norm = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
@@ -133,7 +133,7 @@ class ParallelHead(nn.Module):
         cls = self.cls.expand(frames.shape[0], -1, -1)
         mask = nn.functional.pad(attention_mask, (1, 0))
         x = self.norm1(cls + self.dropout(self.attention(cls, torch.cat([cls, frames], dim=1), mask)))
-        x = self.norm2(x + self.dropout(self.linear2(self.dropout(nn.functional.gelu(self.linear1(x))))))
+        x = self.norm2(x + self.dropout(self.linear2(nn.functional.gelu(self.linear1(x)))))
         return self.projection(self.norm(x)[:, 0])
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sayclip.errors import LibraryError, MissingDependencyError
-from sayclip.library.ann_file import IndexFile, index_path, new_index, read_index, usearch_installed, write_index
+from sayclip.library.ann_file import IndexFile, drafted, index_path, new_index, read_index, usearch_installed
 from sayclip.library.exact import ExactIndex, Scores, cosines, ranked, unit_rows
 from sayclip.library.schema import explained
 from sayclip.library.store import Store
@@ -102,16 +102,16 @@ class ApproximateIndex:
             if self._store.readonly or not self.wanted():
                 return False
             due = self._due()
-        if due is None:
-            return False
-        if not background:
-            self._build(self._store, extend=due == "extend", threads=0, progress=progress)
-            return True
-        if self._failed or (self._builder is not None and self._builder.is_alive()):
-            return False
-        self._builder = threading.Thread(target=self._build_alone, args=(due == "extend",), name="sayclip-index")
-        self._builder.start()
-        return False
+            if due is None:
+                return False
+            if background:
+                if not self._failed and (self._builder is None or not self._builder.is_alive()):
+                    extend = due == "extend"
+                    self._builder = threading.Thread(target=self._build_alone, args=(extend,), name="sayclip-index")
+                    self._builder.start()
+                return False
+        self._build(self._store, extend=due == "extend", threads=0, progress=progress)
+        return True
 
     def build(self, progress: Progress | None = None) -> None:
         """Make the index anew, whatever its state. Raises `LibraryError` or `MissingDependencyError`."""
@@ -184,9 +184,10 @@ class ApproximateIndex:
                     progress(done, total)
         new_token = uuid.uuid4().hex
         try:
-            write_index(path, index, new_token, until)
+            # The name is given under the library's write lock, so that of two builders file and token are one's.
+            # A stop before the commit leaves a file that the library does not name, and it is made again.
+            with drafted(path, index, new_token, until) as draft, store.writing():
+                os.replace(draft, path)
+                store.set_setting("index_token", new_token)
         except OSError as error:
             raise explained(error, store.path, "indexed") from error
-        # In this order: a stop in between leaves a file that the library does not name, and it is made again.
-        with store.writing():
-            store.set_setting("index_token", new_token)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import json
 import logging
 import mmap
 import os
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MAGIC = b"sayclip-usearch1"
 _TAIL = struct.Struct("<Q16s")
 _STALE_DRAFT_SECONDS = 3600.0
+_EXPANSION = 128  # how widely the graph is searched; 0.998 of the ten nearest at 100,000 are found with half of it
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -45,8 +46,17 @@ class IndexFile:
 
 @functools.cache
 def usearch_installed() -> bool:
-    """Whether the `[index]` extra is there."""
-    return importlib.util.find_spec("usearch") is not None
+    """Whether the `[index]` extra is there and can be used."""
+    try:
+        import usearch.index  # noqa: F401  # a look at its files alone would not show a broken installation
+    except ModuleNotFoundError as error:
+        if error.name != "usearch":
+            _LOGGER.warning("usearch is not used, it cannot be imported: %s", error)
+        return False
+    except ImportError as error:
+        _LOGGER.warning("usearch is not used, it cannot be imported: %s", error)
+        return False
+    return True
 
 
 def index_path(library: Path) -> Path:
@@ -58,7 +68,9 @@ def new_index(width: int) -> Index:
     """An empty HNSW index: float16, cosine. usearch's int8 loses 12 points of recall."""
     from usearch.index import Index
 
-    return Index(ndim=width, metric="cos", dtype="f16", connectivity=16, expansion_add=128, expansion_search=128)
+    return Index(
+        ndim=width, metric="cos", dtype="f16", connectivity=16, expansion_add=_EXPANSION, expansion_search=_EXPANSION
+    )
 
 
 def read_index(path: Path, token: str, width: int, *, mapped: bool = True) -> IndexFile | None:
@@ -86,20 +98,23 @@ def read_index(path: Path, token: str, width: int, *, mapped: bool = True) -> In
             index.view(body)
         else:
             index.load(body)
-    except (RuntimeError, ValueError) as error:
+        for setting in ("expansion_add", "expansion_search"):  # some versions forget these on loading
+            setattr(index, setting, _EXPANSION)
+    except (RuntimeError, TypeError, ValueError) as error:
         return _refuse(path, str(error))
     if len(index) != footer["count"]:
         return _refuse(path, f"it holds {len(index)} vectors, its footer says {footer['count']}")
     return IndexFile(index, token, footer["max_id"], footer["count"], body)
 
 
-def write_index(path: Path, index: Index, token: str, max_id: int) -> None:
-    """Write an index with its footer beside `path` and put it in place in one step; raises `OSError`."""
+@contextmanager
+def drafted(path: Path, index: Index, token: str, max_id: int) -> Iterator[Path]:
+    """Write an index with its footer beside `path`, to be renamed to it within the context; raises `OSError`."""
     _remove_stale_drafts(path)
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
     try:
         try:
-            index.save(draft)
+            index.save(os.fspath(draft))
         except RuntimeError as error:  # usearch has no other error for a full disk
             raise OSError(str(error)) from error
         digest = hashlib.sha256()
@@ -119,7 +134,7 @@ def write_index(path: Path, index: Index, token: str, max_id: int) -> None:
             stream.write(text + _TAIL.pack(len(text), MAGIC))
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(draft, path)
+        yield draft
     finally:
         with suppress(OSError):
             draft.unlink()

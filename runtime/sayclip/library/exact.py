@@ -24,15 +24,12 @@ class Scores(NamedTuple):
 class ExactIndex:
     """All vectors with an id beyond `after`, in memory as unit float32 rows, kept in step with the library."""
 
+    _removals: object
+    _version: tuple[int, int] | None
+
     def __init__(self, width: int, after: int = 0) -> None:
-        self._after = after
-        self._last = after
-        self._count = 0
-        self._ids = np.empty(0, np.int64)
-        self._item_ids = np.empty(0, np.int64)
-        self._rows = np.empty((0, width), np.float32)
-        self._removals: object = None
-        self._version: tuple[int, int] | None = None
+        self._width, self._after = width, after
+        self._clear()
 
     def __len__(self) -> int:
         return self._count
@@ -42,21 +39,12 @@ class ExactIndex:
         version = store.version()
         if version == self._version:
             return
-        removals = store.setting("removals")
-        if removals != self._removals and self._count:
-            kept = np.flatnonzero(np.isin(self._ids[: self._count], store.vector_ids()))
-            for values in (self._ids, self._item_ids, self._rows):
-                values[: len(kept)] = values[kept]
-            self._count = len(kept)
-        self._reserve(self._count + store.count_vectors(after=self._last))
-        for block in store.vector_blocks(after=self._last):
-            start, end = self._count, self._count + len(block.ids)
-            self._reserve(end)
-            self._ids[start:end] = block.ids
-            self._item_ids[start:end] = block.item_ids
-            self._rows[start:end] = unit_rows(block.vectors)
-            self._count, self._last = end, int(block.ids[-1])
-        self._removals, self._version = removals, version
+        try:
+            self._follow(store)
+        except BaseException:  # half a step, interrupted: what is here may no longer belong together
+            self._clear()
+            raise
+        self._version = version
 
     def best(self, query: NDArray[np.float32], k: int) -> Scores:
         """The `k` best items for a unit query `[width]`; an item counts by its best vector."""
@@ -68,6 +56,30 @@ class ExactIndex:
             if len(found.item_ids) >= k or wanted == self._count:
                 return Scores(found.item_ids[:k], found.cosines[:k])
             wanted = min(2 * wanted, self._count)
+
+    def _clear(self) -> None:
+        self._last = self._after
+        self._count = 0
+        self._ids = np.empty(0, np.int64)
+        self._item_ids = np.empty(0, np.int64)
+        self._rows = np.empty((0, self._width), np.float32)
+        self._removals, self._version = None, None
+
+    def _follow(self, store: Store) -> None:
+        removals = store.setting("removals")
+        if removals != self._removals and self._count:
+            kept = np.flatnonzero(np.isin(self._ids[: self._count], store.vector_ids()))
+            for values in (self._ids, self._item_ids, self._rows):
+                values[: len(kept)] = values[kept]
+            self._count = len(kept)
+        self._removals = removals
+        self._reserve(self._count + store.count_vectors(after=self._last))
+        for block in store.vector_blocks(after=self._last):
+            start, end = self._count, self._count + len(block.ids)
+            self._ids[start:end] = block.ids
+            self._item_ids[start:end] = block.item_ids
+            self._rows[start:end] = unit_rows(block.vectors)
+            self._count, self._last = end, int(block.ids[-1])
 
     def _rescored(self, places: NDArray[np.intp], query: NDArray[np.float32]) -> Scores:
         parts = [

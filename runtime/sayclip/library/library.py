@@ -59,13 +59,15 @@ class Library(OpenLibrary):
         *,
         batch_size: int = 32,
         progress: ingest.Progress | None = None,
+        index_progress: ann.Progress | None = None,
     ) -> AddReport:
         """Add pictures as `add` does, a transaction a batch; bad ones are reported and the others go on.
 
-        `progress(done, total)` is called after each commit: what it counts survives whatever happens next.
+        `progress(done, total)` is called after each commit: what it counts survives whatever happens next. At the
+        end a large library's usearch index is brought up to date; `index_progress(done, total)` counts vectors.
         """
         report = ingest.add_many(self._store, self._encoder_for("image"), pictures, batch_size, progress)
-        self._refresh_index()
+        self._refresh_index(index_progress)
         return report
 
     def update(
@@ -194,9 +196,9 @@ class Library(OpenLibrary):
         self._exact.refresh(self._store)
         return self._exact.best(vector, k)
 
-    def _refresh_index(self) -> None:
+    def _refresh_index(self, progress: ann.Progress | None = None) -> None:
         try:
-            self._near.refresh(background=False)
+            self._near.refresh(background=False, progress=progress)
         except LibraryError as error:  # the pictures are stored; without an index they are searched exactly
             _LOGGER.warning("the index was not brought up to date: %s", error)
 

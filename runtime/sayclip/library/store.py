@@ -53,11 +53,11 @@ class Store:
         connection, self.readonly = open_database(path, timeout)
         self._connection: sqlite3.Connection | None = connection
         try:
-            self.space = str(self.setting("space"))
-            width = self.setting("width")
-            if not isinstance(width, int) or width < 1:
-                raise LibraryError(f"library {printable(path)} is damaged (its width is {width!r})", RESTORE)
-            self.width = width
+            space, width = self.setting("space"), self.setting("width")
+            if not isinstance(space, str) or not isinstance(width, int) or width < 1:
+                problem = f"library {printable(path)} is damaged (its space is {space!r}, its width {width!r})"
+                raise LibraryError(problem, RESTORE)
+            self.space, self.width = space, width
         except BaseException:
             self.close()
             raise
@@ -93,8 +93,8 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._own_writes += 1  # before the commit: an interrupt right after it must not hide the change
                 self._db.execute("COMMIT")
-                self._own_writes += 1
             except BaseException:
                 if self._db.in_transaction:  # a full disk has rolled back by itself
                     self._db.execute("ROLLBACK")

@@ -90,12 +90,13 @@ def candidates(entry: EncoderEntry, request: Request, name: str) -> list[tuple[s
         cuda = PROVIDERS["onnxruntime-cuda"] in import_onnxruntime().get_available_providers()
         backends = (["onnxruntime-cuda"] if cuda else []) + ["onnxruntime"]
     found: list[tuple[str, str]] = []
+    order: list[str] = []
     for backend in backends:
         order = preferred_precisions(backend) if request.precision == AUTO else [request.precision]
         found += [(backend, precision) for precision in order if precision in entry.graphs]
     if not found:
         raise BundleError(
-            f"encoder {name!r} has only {', '.join(entry.graphs)} graphs, wanted one of {', '.join(preferred_precisions(''))}",
+            f"encoder {name!r} has {', '.join(entry.graphs)} graphs, precision='auto' knows {', '.join(order)}",
             "name the precision to use",
         )
     return found
@@ -147,7 +148,7 @@ def open_graph(
 ) -> OnnxRuntimeSession:
     """A session for one graph of the bundle, unchecked but for its signature. Raises BundleError, BackendError."""
     graph = manifest.entry(name).graphs[precision]
-    # Pictures come in bulk and in one size, so memory kept between batches pays; elsewhere it would only stay at its peak.
+    # Pictures come in bulk and in one size, so memory kept between batches pays; elsewhere it only stays at its peak.
     session = OnnxRuntimeSession(manifest.path(graph.file), backend=backend, threads=threads, arena=name == "image")
     for kind, seen, wanted in (
         ("inputs", session.signature.inputs, graph.inputs),
