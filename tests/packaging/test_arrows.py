@@ -21,7 +21,7 @@ WINGS = {
         | {"sayclip_demo"}  # data only; looked up, never required
         | {"typing_extensions"},  # for type checkers only, see below
     ),
-    "export": ("sayclip_export", {"sayclip"}, {"numpy", "torch", "onnx", "onnxscript", "onnxruntime", "PIL"}),
+    "export": ("sayclip_export", {"sayclip"}, {"numpy", "torch", "onnx", "onnxscript", "onnxruntime", "safetensors"}),
     "calibration": ("sayclip_calibration", {"sayclip"}, {"numpy", "onnx", "onnxruntime", "google"}),  # google.protobuf
     "training": (
         "sayclip_training",

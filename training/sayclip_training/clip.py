@@ -110,14 +110,31 @@ class ClipTraining:
         def step(number: int) -> dict[str, float]:
             rng = np.random.default_rng(10_000_000 + number)
             rows = rng.choice(len(self.strings.texts), batch)
-            said = [vary(self.strings.texts[row], rng) for row in rows]
+            said, target, ignored = self._described(rows, rng)
             text = self.text(*pad_tokens(self.tokenizer, said))
-            index = torch.from_numpy(rows)
-            loss = bank_loss(scale * text @ bank.T, self.target[index], self.ignored[index])
+            loss = bank_loss(scale * text @ bank.T, target, ignored)
             loss.backward()
             return {"to_image": loss.item()}
 
         run("text", self.folder, {"text": self.text}, optimizer, steps, step, evaluate=self.scores)
+
+    def _described(self, rows: np.ndarray, rng: np.random.Generator) -> tuple[list[str], Tensor, Tensor]:
+        """What is typed for each row, sometimes with a second string of one of its pictures: then it means both."""
+        said, target, ignored = [], self.target[rows].clone(), self.ignored[rows].clone()
+        for i, row in enumerate(rows):
+            text = self.strings.texts[row]
+            if rng.random() < 0.25:
+                weights = self.strings.target[row]
+                mine = self.by_picture[int(rng.choice(np.flatnonzero(weights)))]
+                other = int(rng.choice(mine))
+                if other != row:
+                    both = self.target[row] * self.target[other]
+                    target[i] = both / both.sum()
+                    ignored[i] = (self.ignored[row] | self.ignored[other]) & (both == 0)
+                    second = self.strings.texts[other]
+                    text = f"{text} {second}" if rng.random() < 0.5 else f"{second} {text}"
+            said.append(vary(text, rng))
+        return said, target, ignored
 
     def embed_pictures(self) -> Tensor:
         """Embeddings f32 [P,D] of the pictures as they are."""

@@ -40,7 +40,7 @@ class Budget:
     """How much of everything; the defaults are those of the committed bundle."""
 
     clip_steps: int = 1100
-    text_steps: int = 600
+    text_steps: int = 800
     pronunciation_steps: int = 1000
     speech_steps: int = 6500
     flite_names: int = 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +19,10 @@ class QuickGELU(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention, queries [B,Q,W] on keys [B,T,W] under an additive mask that broadcasts to [B,heads,Q,T]."""
+    """Multi-head attention, queries [B,Q,W] on keys [B,T,W] under an additive mask that broadcasts to [B,heads,Q,T].
+
+    Without a mask every query sees every key.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -25,10 +30,11 @@ class Attention(nn.Module):
         self.q_proj, self.k_proj = nn.Linear(width, width), nn.Linear(width, width)
         self.v_proj, self.out_proj = nn.Linear(width, width), nn.Linear(width, width)
 
-    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
         q = self._split(self.q_proj(queries)) * self.head_width**-0.5
         k, v = self._split(self.k_proj(keys)), self._split(self.v_proj(keys))
-        weights = torch.softmax(q @ k.transpose(-2, -1) + mask, dim=-1)
+        scores = q @ k.transpose(-2, -1)
+        weights = torch.softmax(scores if mask is None else scores + mask, dim=-1)
         return self.out_proj((weights @ v).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -36,16 +42,24 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer layer as in CLIP's towers: x + MHA(LN(x)), then x + MLP(LN(x)) with QuickGELU."""
+    """Pre-norm transformer layer as in CLIP's towers: x + MHA(LN(x)), then x + MLP(LN(x)); default: QuickGELU."""
 
-    def __init__(self, width: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        dropout: float = 0.0,
+        activation: Callable[[], nn.Module] = QuickGELU,
+        eps: float = 1e-5,
+    ) -> None:
         super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.ln_1, self.ln_2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
         self.attention = Attention(width, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), QuickGELU(), nn.Linear(hidden, width))
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), activation(), nn.Linear(hidden, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         y = self.ln_1(x)
         x = x + self.dropout(self.attention(y, y, mask))
         return x + self.dropout(self.mlp(self.ln_2(x)))

@@ -6,12 +6,13 @@ lengths; padding to 77 is never needed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sayclip_export.models.layers import MASKED, Block, unit
+from sayclip_export.models.layers import MASKED, Block, QuickGELU, unit
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,16 @@ class TextTower(nn.Module):
 
     causal_mask: Tensor
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: TextConfig, activation: Callable[[], nn.Module] = QuickGELU, eps: float = 1e-5) -> None:
         super().__init__()
         self.config = config
         self.token_embedding = nn.Embedding(config.vocabulary, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context, config.width))
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.hidden, config.dropout) for _ in range(config.layers)
+            Block(config.width, config.heads, config.hidden, config.dropout, activation, eps)
+            for _ in range(config.layers)
         )
-        self.ln_final = nn.LayerNorm(config.width)
+        self.ln_final = nn.LayerNorm(config.width, eps)
         self.projection = nn.Linear(config.width, config.embedding, bias=False)
         mask = torch.full((config.context, config.context), MASKED).triu(1)
         self.register_buffer("causal_mask", mask, persistent=False)

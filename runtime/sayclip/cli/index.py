@@ -47,15 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     with load(arguments.bundle) as encoder:
         _make_parent(path)
         with Library.open_or_create(path, encoder) as library:
-            with Progress("indexing") as progress:
-                report = library.add_many(pictures, progress=progress)
+            with Progress("indexing") as progress, Progress("building the index") as building:
+                report = library.add_many(pictures, progress=progress, index_progress=building)
             pruned = prune(library, arguments.paths) if arguments.prune else []
             held = len(library)
         notice = encoder.notice
     seconds = time.perf_counter() - started
     failed += report.failed
     for source, message in failed:
-        print(error_line(f"{source}: {message}"), file=sys.stderr)
+        print(error_line(message if source in message else f"{source}: {message}"), file=sys.stderr)
     good = report.added + report.unchanged + report.updated
     if arguments.json:
         document = report.to_dict()

@@ -96,12 +96,22 @@ def _add_toolkit(commands: Any, command: str | None) -> None:
     found = {point.name: point for point in entry_points(group=GROUP) if point.name not in OWN}
     if command is not None and command not in found:
         if command in TOOLKIT:
+            version = _toolkit_version()
+            if version:
+                has = ", ".join(sorted(found)) or "no command"
+                raise InputError(
+                    f"`sayclip {command}` is not in this version of the toolkit yet ({version} is installed)",
+                    f"it has {has}; `pip install --upgrade sayclip-toolkit` gets a newer one",
+                )
             raise MissingDependencyError(f"`sayclip {command}` belongs to the toolkit, not installed here", _INSTALL)
         known = ", ".join(dict.fromkeys([*OWN, *TOOLKIT, *found]))
         raise InputError(f"there is no command {command!r}", f"use one of {known}")
-    for name in [command] if command is not None else [*found, *(name for name in TOOLKIT if name not in found)]:
+    names = [command] if command is not None else [*found, *(name for name in TOOLKIT if name not in found)]
+    missing = any(name not in found for name in names)
+    lacking = "not in this version of the toolkit" if missing and _toolkit_version() else _INSTALL
+    for name in names:
         if name not in found:
-            commands.add_parser(name, help=f"{TOOLKIT[name]} ({_INSTALL})")
+            commands.add_parser(name, help=f"{TOOLKIT[name]} ({lacking})")
             continue
         try:
             found[name].load()(commands)
@@ -109,3 +119,13 @@ def _add_toolkit(commands: Any, command: str | None) -> None:
             if command is not None:
                 raise MissingDependencyError(f"`sayclip {name}` cannot start ({error})", _INSTALL) from error
             commands.add_parser(name, help=f"{TOOLKIT.get(name, name)} (cannot start: {error})")
+
+
+def _toolkit_version() -> str:
+    """The version of the installed toolkit, or nothing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sayclip-toolkit")
+    except PackageNotFoundError:
+        return ""

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
+from sayclip.errors import MissingDependencyError
 from sayclip_training.demo_data.names import Emoji
 
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 SIDE = 96
 _STRIKE = 109  # the only bitmap size in the font
 _CELL = (136, 128)
+
+
+def emoji_font(path: Path = FONT) -> ImageFont.FreeTypeFont:
+    """Noto Color Emoji at the one size it has; MissingDependencyError where it, or Pillow's Raqm layout, is missing."""
+    if not path.exists():
+        raise MissingDependencyError(f"{path} is missing", "apt-get install fonts-noto-color-emoji")
+    if not features.check("raqm"):
+        raise MissingDependencyError(
+            "this Pillow has no Raqm layout, which joins emoji sequences", "install Pillow's wheel from PyPI"
+        )
+    return ImageFont.truetype(str(path), _STRIKE, layout_engine=ImageFont.Layout.RAQM)
 
 
 def draw(emoji: Emoji, font: ImageFont.FreeTypeFont) -> Image.Image:
@@ -24,7 +36,7 @@ def draw(emoji: Emoji, font: ImageFont.FreeTypeFont) -> Image.Image:
 def write_pictures(emoji: list[Emoji], folder: Path, font: Path = FONT) -> None:
     """Write ``<stem>.webp`` for each emoji and ``captions.tsv`` (file, name, keywords joined by ``|``)."""
     folder.mkdir(parents=True, exist_ok=True)
-    face = ImageFont.truetype(str(font), _STRIKE, layout_engine=ImageFont.Layout.RAQM)
+    face = emoji_font(font)
     rows = ["file\tname\tkeywords"]
     for item in emoji:
         draw(item, face).save(folder / f"{item.stem}.webp", quality=82, method=6)

@@ -10,6 +10,7 @@ import soundfile
 from sayclip_training.synthesis import flite
 
 SAID = (
+    "cat face",
     "red apple",
     "fire engine",
     "guitar",

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
 from sayclip_training.demo_data.names import Emoji
-from sayclip_training.demo_data.pictures import FONT, SIDE
+from sayclip_training.demo_data.pictures import SIDE, emoji_font
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -20,7 +20,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 def layers(emoji: Sequence[Emoji]) -> Tensor:
     """Premultiplied colour and alpha of every picture, f32 [P,4,96,96] in [0,1], from the font itself."""
-    font = ImageFont.truetype(str(FONT), 109, layout_engine=ImageFont.Layout.RAQM)
+    font = emoji_font()
     rows = []
     for item in emoji:
         cell = Image.new("RGBA", (136, 136), (255, 255, 255, 0))

@@ -1,0 +1,19 @@
+"""What is wrong with a published checkpoint."""
+
+from __future__ import annotations
+
+from sayclip.errors import SayclipError
+
+SUPPORTED = (
+    "this version reads a local folder of a Hugging Face CLIPModel (config.json, model.safetensors or "
+    "pytorch_model.bin, preprocessor_config.json, and tokenizer.json or vocab.json with merges.txt)"
+)
+
+
+class CheckpointError(SayclipError):
+    """A checkpoint cannot be converted: not of a kind that is read, damaged, or its parts disagree."""
+
+
+def refuse(problem: str, remedy: str = "download the model's folder again, or name another model") -> CheckpointError:
+    """The error for a checkpoint that cannot be used."""
+    return CheckpointError(problem, remedy)

@@ -1,0 +1,147 @@
+"""CLIP's tokenizer from a Hugging Face folder, as the bundle's ``tokenizer.txt``; refused unless ids come out the same.
+
+The runtime derives every id from the merges alone, so the folder's vocabulary must be in the order that CLIP's has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sayclip.errors import SayclipError
+from sayclip.text.tokenizer import Tokenizer
+from sayclip.text.vocabulary import CLIP_MERGES, END_OF_WORD, byte_characters
+from sayclip_export.readers.errors import refuse
+from sayclip_export.readers.settings import read_json
+
+HEADER = "#version: 0.2"
+SOT, EOT = "<|startoftext|>", "<|endoftext|>"
+_REMEDY = "name a model with CLIP's own byte-pair encoding"
+# Contractions, digits, punctuation, letters beyond ASCII, a cut at the context: what tokenizers differ in.
+TEXTS = (
+    "a photo of a cat",
+    "Don't   they've got 2 red\tapples?!",
+    "naïve café, crème brûlée #42",
+    "東京 ☔ Straße ΣΣ",
+    "one two three four five six seven eight nine ten " * 9,
+)
+
+
+@dataclass(frozen=True)
+class Merges:
+    """The merges by rank, the id that ends a text, and the files they came from."""
+
+    pairs: Sequence[tuple[str, str]]
+    eot: int
+    files: tuple[str, ...]
+
+    def write(self, path: Path) -> None:
+        """Write them in the format of CLIP's own vocabulary file: a header, then one merge a line."""
+        lines = [HEADER, *(f"{first} {second}" for first, second in self.pairs)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+
+
+def read_vocabulary(folder: Path, size: int, context: int) -> Merges:
+    """The merges of the model in ``folder``, whose token table has ``size`` rows. Raises CheckpointError."""
+    whole = folder / "tokenizer.json"
+    if whole.is_file():
+        document = read_json(whole)
+        model = document.get("model")
+        if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
+            raise refuse(f"{whole} holds no byte-pair encoding, wanted CLIP's", _REMEDY)
+        _check_pipeline(document, model, whole)
+        files: tuple[str, ...] = (whole.name,)
+        vocabulary, lines = model.get("vocab"), model.get("merges")
+    else:
+        parts = folder / "vocab.json", folder / "merges.txt"
+        missing = [path.name for path in parts if not path.is_file()]
+        if missing:
+            raise refuse(f"{folder} holds no tokenizer.json and no {missing[0]}, wanted a tokenizer")
+        files = (parts[0].name, parts[1].name)
+        vocabulary, lines = read_json(parts[0]), _lines(parts[1])
+    where = str(folder / files[0])
+    if not isinstance(vocabulary, dict):
+        raise refuse(f"{where} holds no vocabulary, wanted token to id", _REMEDY)
+    pairs = _pairs(lines, str(folder / files[-1]))
+    eot = _check_order(vocabulary, pairs, where, size)
+    merges = Merges(pairs, eot, files)
+    _check_texts(merges, vocabulary, where, context)
+    return merges
+
+
+def _check_pipeline(document: Mapping[str, Any], model: Mapping[str, Any], path: Path) -> None:
+    """What goes before the merges must be CLIP's: lower case, and words that end in ``</w>``."""
+    if model.get("end_of_word_suffix") != END_OF_WORD:
+        raise refuse(
+            f"{path}: end_of_word_suffix is {model.get('end_of_word_suffix')!r}, wanted {END_OF_WORD!r}", _REMEDY
+        )
+    steps = json.dumps(document.get("normalizer"))
+    if '"Lowercase"' not in steps:
+        raise refuse(f"{path}: the normalizer is {steps[:60]}, wanted one with Lowercase", _REMEDY)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise refuse(f"{path} cannot be read ({error})") from None
+    # A header, then merges; of CLIP's whole list only the first ones are used.
+    return lines[1 : CLIP_MERGES + 1] if lines[0].startswith("#version") else lines[:CLIP_MERGES]
+
+
+def _pairs(lines: Any, where: str) -> list[tuple[str, str]]:
+    """Merges as pairs, from lines ``a b`` or from lists ``["a", "b"]``."""
+    if not isinstance(lines, list):
+        raise refuse(f"{where} holds no list of merges, wanted one", _REMEDY)
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(lines):
+        parts = line.split(" ") if isinstance(line, str) else line
+        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
+            raise refuse(f"{where}: merge {number} is {str(line)[:40]!r}, wanted two tokens", _REMEDY)
+        pairs.append((parts[0], parts[1]))
+    if not 1 <= len(pairs) <= CLIP_MERGES:
+        raise refuse(f"{where} has {len(pairs)} merges, wanted 1 to {CLIP_MERGES}", _REMEDY)
+    return pairs
+
+
+def _check_order(vocabulary: Mapping[str, Any], pairs: Sequence[tuple[str, str]], where: str, size: int) -> int:
+    """The id of the end of text, once every id is the one that the merges give."""
+    single = list(byte_characters().values())
+    merged = [first + second for first, second in pairs]
+    tokens = [*single, *(token + END_OF_WORD for token in single), *merged, SOT, EOT]
+    if len(vocabulary) != len(tokens) or len(tokens) != size:
+        raise refuse(
+            f"{where} has {len(vocabulary)} tokens, its merges make {len(tokens)} and the token table has {size} rows, "
+            "wanted the same of all",
+            _REMEDY,
+        )
+    for number, token in enumerate(tokens):
+        if vocabulary.get(token) != number:
+            raise refuse(f"{where}: {token!r} has the id {vocabulary.get(token)}, CLIP's order wants {number}", _REMEDY)
+    return len(tokens) - 1
+
+
+def _check_texts(merges: Merges, vocabulary: Mapping[str, int], where: str, context: int) -> None:
+    """Some texts through the runtime's tokenizer: by the folder's vocabulary they must spell themselves."""
+    handle, name = tempfile.mkstemp(suffix=".txt")
+    os.close(handle)
+    try:
+        merges.write(Path(name))
+        tokenizer = Tokenizer.from_file(Path(name), context=context)
+    except SayclipError as error:
+        raise refuse(f"{where}: {error.problem}", _REMEDY) from None
+    finally:
+        os.unlink(name)
+    tokens = {number: token for token, number in vocabulary.items()}
+    for text in TEXTS:
+        ids = tokenizer.encode(text)
+        spelt = "".join(tokens[number] for number in ids[1:-1])
+        bare = spelt.replace(END_OF_WORD, "")
+        wanted = "".join(byte_characters()[b] for b in "".join(text.lower().split()).replace("ς", "σ").encode())
+        if ids[0] != merges.eot - 1 or ids[-1] != merges.eot or not wanted.startswith(bare):
+            raise refuse(f"{where}: {text[:30]!r} becomes {spelt[:60]!r}, wanted its own letters", _REMEDY)
