@@ -1,4 +1,4 @@
-"""A small CLIP of random weights with CLIP's real vocabulary, written by transformers, and transformers' own answers."""
+"""A small CLIP of random weights with CLIP's real vocabulary, written by transformers, and what that makes of it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_vocabulary(folder: Path, merges: Sequence[tuple[str, str]]) -> None:
 
 @pytest.fixture(scope="session")
 def write_clip(transformers: Any, clip_merges: list[tuple[str, str]]) -> Callable[..., Path]:
-    """``write_clip(folder, activation="gelu", dtype=torch.float16)`` saves a random CLIPModel and all that goes with it.
+    """``write_clip(folder, activation="gelu", dtype=torch.float16)`` saves a random CLIPModel and what goes with it.
 
     Norms and biases are random too, so that a mapping error shows; weights are large enough for activations to matter.
     """
@@ -75,7 +75,9 @@ def write_clip(transformers: Any, clip_merges: list[tuple[str, str]]) -> Callabl
             "hidden_act": activation,
         }
         config = transformers.CLIPConfig(
-            text_config=dict(common), vision_config={**common, "image_size": SIZE, "patch_size": PATCH}, projection_dim=JOINT
+            text_config=dict(common),
+            vision_config={**common, "image_size": SIZE, "patch_size": PATCH},
+            projection_dim=JOINT,
         )
         generator = torch.Generator().manual_seed(1)
         model = transformers.CLIPModel(config)
@@ -116,7 +118,9 @@ def clip_folder(clip_master: Path, tmp_path: Path) -> Path:
 def answers(transformers: Any) -> Answers:
     """``answers(folder, pixels, token_ids)``: L2-normalised image and text embeddings of transformers' CLIPModel."""
 
-    def run(folder: Path, pixels: NDArray[np.float32], sequences: Sequence[Sequence[int]]) -> tuple[Embeddings, Embeddings]:
+    def run(
+        folder: Path, pixels: NDArray[np.float32], sequences: Sequence[Sequence[int]]
+    ) -> tuple[Embeddings, Embeddings]:
         model = transformers.CLIPModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
         longest = max(map(len, sequences))
         padded = torch.tensor([[*ids, *[ids[-1]] * (longest - len(ids))] for ids in sequences])

@@ -14,9 +14,9 @@ def augment(log_mel: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """A new batch f32 [B,T',M] and its frame counts, from natural log-mel power [B,T,M] padded with ``FLOOR``."""
     batch, frames, mels = log_mel.shape
     stretch = torch.empty(batch).uniform_(0.85, 1.2)
-    lead = torch.randint(0, 30, (batch,))
+    lead = torch.randint(0, 18, (batch,))
     body = (counts * stretch).round().clamp(min=8).long()
-    total = lead + body + torch.randint(0, 30, (batch,))
+    total = lead + body + torch.randint(0, 18, (batch,))
     length = int(-(-int(total.max()) // STEP) * STEP)
     at = (torch.arange(length)[None, :] - lead[:, None] + 0.5) / body[:, None] * counts[:, None] / frames * 2 - 1
     warp = torch.empty(batch, 1).uniform_(0.93, 1.07)

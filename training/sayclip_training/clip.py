@@ -172,9 +172,9 @@ class ClipTraining:
 class Scale(nn.Module):
     """CLIP's learned temperature: ``exp(log_scale)``, at most exp(4)."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: float = 1 / 0.07) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor([np.log(1 / 0.07)], dtype=torch.float32))
+        self.log_scale = nn.Parameter(torch.tensor([np.log(start)], dtype=torch.float32))
 
     def forward(self) -> Tensor:
         return self.log_scale.clamp(max=MAX_SCALE).exp()

@@ -24,6 +24,7 @@ from sayclip_training.loop import run
 from sayclip_training.losses import bank_loss, recall
 
 CTC_LAYER = 3
+SCALE = (10.0, 30.0)  # of the logits, from the start to two fifths of the way: a sharp softmax over noise stalls
 
 
 def train(
@@ -36,19 +37,19 @@ def train(
     phonemes: Sequence[Sequence[int]],
     folder: Path,
     steps: int,
-    batch: int = 96,
+    batch: int = 48,
 ) -> SpeechTower:
     """Train for ``steps`` batches; returns the exponential moving average of the weights.
 
     ``texts`` f32 [S,D] and ``pictures`` f32 [P,D]: the frozen space; ``phonemes``: ids of every string for CTC.
     """
-    average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+    average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992))
     target, ignored = torch.from_numpy(strings.target), torch.from_numpy(strings.ignored)
     labels = [torch.tensor([i for i in row if i > 3], dtype=torch.long) for row in phonemes]
     decay = [p for p in tower.parameters() if p.ndim > 1]
     plain = [p for p in tower.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=2e-3, betas=(0.9, 0.98)
+        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=1.2e-3, betas=(0.9, 0.98)
     )
     per_pass = len(corpus) // batch
     order: dict[int, list[np.ndarray]] = {}
@@ -70,18 +71,23 @@ def train(
             features, states = tower.features(log_mel, valid)
             heard = tower.phonemes(states[CTC_LAYER]) if tower.phonemes is not None else None
         embedding = unit(features.float())
-        to_image = bank_loss(30.0 * embedding @ pictures.T, target[rows], ignored[rows])
-        to_text = nn.functional.cross_entropy(30.0 * embedding @ texts.T, rows, label_smoothing=0.02)
+        scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, number / (0.4 * steps))
+        to_image = bank_loss(scale * embedding @ pictures.T, target[rows], ignored[rows])
+        to_text = nn.functional.cross_entropy(scale * embedding @ texts.T, rows, label_smoothing=0.02)
         distance = (1 - (embedding * texts[rows]).sum(-1)).mean()
         loss = to_image + 0.5 * to_text + 2.0 * distance
-        metrics = {"to_image": to_image.item(), "to_text": to_text.item(), "distance": distance.item()}
+        metrics = {
+            "to_image": to_image.item(),
+            "to_text": to_text.item(),
+            "distance": distance.item(),
+        }
         if heard is not None:
             said = [labels[row] for row in rows]
             ctc = nn.functional.ctc_loss(
                 heard.float().log_softmax(-1).transpose(0, 1), torch.cat(said), tower.frames(counts),
                 torch.tensor([len(s) for s in said]), zero_infinity=True,
             )  # fmt: skip
-            loss = loss + 0.4 * ctc
+            loss = loss + ctc
             metrics["ctc"] = ctc.item()
         loss.backward()
         average.update_parameters(tower)
@@ -95,7 +101,7 @@ def train(
         return {"r1": recall(similar, right, 1), "r10": recall(similar, right, 10)}
 
     modules = {"tower": tower, "average": average}
-    run("speech", folder, modules, optimizer, steps, step, warmup=400, evaluate=scores, evaluate_every=500)
+    run("speech", folder, modules, optimizer, steps, step, warmup=400, evaluate=scores, evaluate_every=1000)
     return _tower(average)
 
 

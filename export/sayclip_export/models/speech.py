@@ -173,10 +173,13 @@ class SpeechTower(nn.Module):
         return (counts + STRIDE - 1) // STRIDE
 
     def features(self, log_mel: Tensor, valid: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Un-normalised embedding [B,D] and the hidden states, from log-mel frames."""
+        """Un-normalised embedding [B,D] and the hidden states, from log-mel frames.
+
+        As in SpeechCLIP large, each state is layer-normalised without affine before the weighted sum.
+        """
         states, attention_mask = self.hidden_states(log_mel, valid)
         weights = torch.softmax(self.layer_weights, 0)
-        mixed = torch.stack(states, -1) @ weights
+        mixed = torch.stack([nn.functional.layer_norm(x, x.shape[-1:]) for x in states], -1) @ weights
         return self.head(mixed, attention_mask), states
 
     def forward(self, waveform: Tensor, length: Tensor) -> Tensor:

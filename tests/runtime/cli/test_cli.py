@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -28,10 +29,40 @@ ONE_LINE = re.compile(r"sayclip.*\n")
 @pytest.mark.parametrize("command", ["export", "calibrate", "train", "bench"])
 def test_commands_of_the_toolkit_say_what_to_install(command: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **how: ())
+    toolkit_installed(None, monkeypatch)
     status, out, err = run(command, "x", "--any", "thing")
     assert (status, out) == (2, "")
     assert "pip install sayclip-toolkit" in err
     assert ONE_LINE.fullmatch(err)
+    assert f"\n    {command}" in run("--help")[1]
+
+
+def toolkit_installed(version: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the distribution sayclip-toolkit be there in ``version``, or not at all."""
+
+    def find(name: str) -> str:
+        if name != "sayclip-toolkit" or version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr("importlib.metadata.version", find)
+
+
+def test_a_toolkit_without_the_command_says_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installing what is installed would not help."""
+    toolkit_installed("0.1.0", monkeypatch)
+    points = [Point("train", lambda commands: commands.add_parser("train")), Point("bench", ImportError("no torch"))]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
+    status, out, err = run("calibrate", "bundle", "--any", "thing")
+    assert (status, out) == (2, "")
+    assert "`sayclip calibrate` is not in this version of the toolkit yet (0.1.0 is installed)" in err
+    assert "it has bench, train" in err
+    assert "pip install sayclip-toolkit" not in err
+    assert ONE_LINE.fullmatch(err)
+    status, out, _ = run("--help")
+    assert status == 0
+    assert "not in this version of the toolkit" in " ".join(out.split())
+    assert "pip install" not in out
 
 
 class Point:
