@@ -85,6 +85,21 @@ def test_weights_in_a_pickle_with_what_old_files_held(clip_folder: Path, answers
     assert space_id(checkpoint) == space_id(before)
 
 
+def test_a_folder_as_the_library_saves_it(
+    clip_folder: Path, transformers: Any, answers: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Its version 5 writes ``processor_config.json`` and ``tokenizer.json`` in place of the older files."""
+    saved = tmp_path / "saved"
+    transformers.CLIPModel.from_pretrained(clip_folder).save_pretrained(saved)
+    image_processor = transformers.CLIPImageProcessorPil.from_pretrained(clip_folder)
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(clip_folder)
+    transformers.CLIPProcessor(image_processor, tokenizer).save_pretrained(saved)
+    checkpoint = read_clip(saved)
+    assert set(checkpoint.files) == {"config.json", "processor_config.json", "tokenizer.json", "model.safetensors"}
+    assert max(differences(checkpoint, answers)) < 1e-5
+    assert space_id(checkpoint) == space_id(read_clip(clip_folder))
+
+
 def test_the_space_follows_image_weights_and_preprocessing_alone(clip_folder: Path) -> None:
     first = space_id(read_clip(clip_folder))
     assert first.startswith("clip-")

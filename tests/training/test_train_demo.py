@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+
 import sayclip
 from sayclip_training.demo import Budget, train_demo
 from sayclip_training.demo_data import names

@@ -13,10 +13,10 @@ STEP = 24  # lengths are rounded up to this, so that few shapes occur
 def augment(log_mel: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """A new batch f32 [B,T',M] and its frame counts, from natural log-mel power [B,T,M] padded with ``FLOOR``."""
     batch, frames, mels = log_mel.shape
-    stretch = torch.empty(batch).uniform_(0.85, 1.2)
-    lead = torch.randint(0, 18, (batch,))
+    stretch = torch.empty(batch).uniform_(0.95, 1.22)
+    lead = torch.randint(0, 15, (batch,))
     body = (counts * stretch).round().clamp(min=8).long()
-    total = lead + body + torch.randint(0, 18, (batch,))
+    total = lead + body + torch.randint(0, 15, (batch,))
     length = int(-(-int(total.max()) // STEP) * STEP)
     at = (torch.arange(length)[None, :] - lead[:, None] + 0.5) / body[:, None] * counts[:, None] / frames * 2 - 1
     warp = torch.empty(batch, 1).uniform_(0.93, 1.07)
@@ -27,7 +27,7 @@ def augment(log_mel: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     frame = torch.arange(length)[None, :, None]
     inside = (frame >= lead[:, None, None]) & (frame < (lead + body)[:, None, None])
     speech = torch.where(inside, speech, FLOOR)
-    speech = speech + _curve(batch, 5, mels, 1.0)[:, None, :]
+    speech = speech + _curve(batch, 5, mels, 0.6)[:, None, :]
     speech = _add_noise(speech, total)
     return _mask(speech, total), total
 
@@ -45,14 +45,14 @@ def rounded(log_mel: Tensor) -> Tensor:
 def _add_noise(speech: Tensor, total: Tensor) -> Tensor:
     batch, length, mels = speech.shape
     loud = torch.logsumexp(speech, dim=(1, 2)) - torch.log(total * mels)
-    level = torch.empty(batch).uniform_(3, 45) * 0.2303  # SNR in dB to nats of power
-    level = torch.where(torch.rand(batch) < 0.2, torch.full((batch,), 14.0), level)
+    level = torch.empty(batch).uniform_(10, 50) * 0.2303  # SNR in dB to nats of power
+    level = torch.where(torch.rand(batch) < 0.35, torch.full((batch,), 14.0), level)
     shape = _curve(batch, 4, mels, 1.3) + torch.linspace(0.5, -0.5, mels)[None, :] * torch.randn(batch, 1) * 2.0
     flicker = torch.randn(batch, length, mels) * 0.6
     noise = flicker + (shape + (loud - level)[:, None])[:, None, :]
     speech = torch.logaddexp(speech, noise)
     other = speech.roll(1, 0) - (torch.empty(batch).uniform_(8, 22) * 0.2303)[:, None, None]
-    return torch.where((torch.rand(batch) < 0.12)[:, None, None], torch.logaddexp(speech, other), speech)
+    return torch.where((torch.rand(batch) < 0.06)[:, None, None], torch.logaddexp(speech, other), speech)
 
 
 def _curve(batch: int, points: int, mels: int, scale: float) -> Tensor:
@@ -63,11 +63,11 @@ def _curve(batch: int, points: int, mels: int, scale: float) -> Tensor:
 
 def _mask(log_mel: Tensor, total: Tensor) -> Tensor:
     batch, length, mels = log_mel.shape
-    start, width = torch.randint(0, mels, (batch, 1)), torch.randint(0, 14, (batch, 1))
+    start, width = torch.randint(0, mels, (batch, 1)), torch.randint(0, 10, (batch, 1))
     band = torch.arange(mels)[None, :]
     hidden = ((band >= start) & (band < start + width))[:, None, :]
     first = (torch.rand(batch, 1) * total[:, None]).long()
-    span = torch.randint(0, 9, (batch, 1)) * (torch.rand(batch, 1) < 0.6)
+    span = torch.randint(0, 7, (batch, 1)) * (torch.rand(batch, 1) < 0.4)
     frame = torch.arange(length)[None, :]
     silent = ((frame >= first) & (frame < first + span))[:, :, None]
     quiet = log_mel.amin(dim=(1, 2), keepdim=True)

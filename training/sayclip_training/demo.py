@@ -42,7 +42,7 @@ class Budget:
     clip_steps: int = 1100
     text_steps: int = 800
     pronunciation_steps: int = 1000
-    speech_steps: int = 9000
+    speech_steps: int = 8000
     flite_names: int = 8
     flite_keywords: int = 3
     espeak_names: int = 20
@@ -150,14 +150,18 @@ def prepare(target: Path, work: Path) -> World:
 def synthesise(
     world: World, work: Path, budget: Budget, workers: int, say: Callable[[str], None]
 ) -> tuple[corpus.Corpus, corpus.Corpus]:
-    """Training and validation speech as log-mel features."""
+    """Training and validation speech as log-mel features: every trained name, and the keywords of several pictures."""
     strings = world.strings
     checks = corpus.validation_plan(strings.texts, strings.names.tolist())
     validation = corpus.build(checks, work / "validation", workers)
+
+    def each(named: int, keyword: int) -> list[int]:
+        return np.where(strings.is_name, named, np.where(strings.common, keyword, 0)).tolist()
+
     jobs = corpus.plan(
         strings.texts,
-        [budget.flite_names if named else budget.flite_keywords for named in strings.is_name],
-        [budget.espeak_names if named else budget.espeak_keywords for named in strings.is_name],
+        each(budget.flite_names, budget.flite_keywords),
+        each(budget.espeak_names, budget.espeak_keywords),
     )
     spoken = corpus.build(jobs, work / "speech", workers, lambda done, total: say(f"speech: shard {done} of {total}"))
     return spoken, validation

@@ -29,6 +29,7 @@ from sayclip_calibration.calibrate import quantise_encoder
 from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
 from sayclip_export.graphs import Feeds
+from sayclip_export.halves import round_to_halves, store_halves
 from sayclip_training.demo_data import renders
 
 NOTICE = (
@@ -115,12 +116,15 @@ def _encoder(
     folder: Path, name: str, item: Trained, space: str, width: int, prepared: Preprocessing, say: Callable[[str], None]
 ) -> EncoderEntry:
     fp32 = folder / f"{name}.fp32.onnx"
+    round_to_halves(item.module)  # so that the fp32 graph can be stored in half the bytes, without loss
     graphs.export_graph(name, item.module, [torch.from_numpy(v[:2]) for v in item.reference.values()], fp32)
     shapes = graphs.random_shapes(item.random)
     agreement = graphs.verify(fp32, item.module, [item.reference, *shapes])
     graphs.require(agreement, fp32)
     report = quantise_encoder(fp32, folder, name, [*item.feeds, *shapes], gate=GATE, conv_outputs=name == "image")
     files = report.files
+    store_halves(fp32)
+    graphs.require(graphs.verify(fp32, item.module, [item.reference, *shapes]), fp32)
     int8 = {
         precision: graphs.verify(path, item.module, [item.reference, *shapes])
         for precision, path in (("int8", files.master), ("int8-u8", files.unsigned))

@@ -24,7 +24,7 @@ from sayclip_training.loop import run
 from sayclip_training.losses import bank_loss, recall
 
 CTC_LAYER = 3
-SCALE = (10.0, 30.0)  # of the logits, from the start to two fifths of the way: a sharp softmax over noise stalls
+SCALE = (10.0, 25.0)  # of the logits, from the start to two fifths of the way: a sharp softmax over noise stalls
 
 
 def train(
@@ -45,11 +45,15 @@ def train(
     """
     average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992))
     target, ignored = torch.from_numpy(strings.target), torch.from_numpy(strings.ignored)
+    spoken = np.unique(corpus.strings)
+    slot = torch.full((len(texts),), -1)
+    slot[spoken] = torch.arange(len(spoken))
+    bank = texts[spoken]
     labels = [torch.tensor([i for i in row if i > 3], dtype=torch.long) for row in phonemes]
     decay = [p for p in tower.parameters() if p.ndim > 1]
     plain = [p for p in tower.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=1.2e-3, betas=(0.9, 0.98)
+        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=2e-3, betas=(0.9, 0.98)
     )
     per_pass = len(corpus) // batch
     order: dict[int, list[np.ndarray]] = {}
@@ -73,7 +77,7 @@ def train(
         embedding = unit(features.float())
         scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, number / (0.4 * steps))
         to_image = bank_loss(scale * embedding @ pictures.T, target[rows], ignored[rows])
-        to_text = nn.functional.cross_entropy(scale * embedding @ texts.T, rows, label_smoothing=0.02)
+        to_text = nn.functional.cross_entropy(scale * embedding @ bank.T, slot[rows], label_smoothing=0.02)
         distance = (1 - (embedding * texts[rows]).sum(-1)).mean()
         loss = to_image + 0.5 * to_text + 2.0 * distance
         metrics = {

@@ -31,7 +31,7 @@ class SpeechConfig:
     hidden: int = 384
     kernel: int = 3
     head_heads: int = 8
-    head_hidden: int = 576
+    head_hidden: int = 1536
     embedding: int = 128
     phonemes: int = 0
     dropout: float = 0.0

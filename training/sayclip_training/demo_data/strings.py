@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sayclip_training.demo_data.names import Emoji, Split
 
 OWN_SHARE = 0.65
+COMMON = 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Strings:
     is_name: NDArray[np.bool_]
     target: NDArray[np.float32]
     ignored: NDArray[np.bool_]
+
+    @property
+    def common(self) -> NDArray[np.bool_]:
+        """Keywords of at least ``COMMON`` pictures, bool [S]: those that people say rather than type."""
+        return ~self.is_name & ((self.target > 0).sum(1) >= COMMON)
 
     @property
     def names(self) -> NDArray[np.int64]:
