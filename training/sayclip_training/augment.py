@@ -10,16 +10,19 @@ FLOOR = -18.0
 STEP = 24  # lengths are rounded up to this, so that few shapes occur
 
 
-def augment(log_mel: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """A new batch f32 [B,T',M] and its frame counts, from natural log-mel power [B,T,M] padded with ``FLOOR``."""
+def augment(log_mel: Tensor, counts: Tensor, strength: float = 0.0) -> tuple[Tensor, Tensor]:
+    """A new batch f32 [B,T',M] and its frame counts, from natural log-mel power [B,T,M] padded with ``FLOOR``.
+
+    ``strength`` from 0 (mild, under which words are learnt quickly) to 1 (under which unheard voices are understood).
+    """
     batch, frames, mels = log_mel.shape
-    stretch = torch.empty(batch).uniform_(0.95, 1.22)
+    stretch = torch.empty(batch).uniform_(0.95 - 0.08 * strength, 1.22 + 0.1 * strength)
     lead = torch.randint(0, 15, (batch,))
     body = (counts * stretch).round().clamp(min=8).long()
     total = lead + body + torch.randint(0, 15, (batch,))
     length = int(-(-int(total.max()) // STEP) * STEP)
     at = (torch.arange(length)[None, :] - lead[:, None] + 0.5) / body[:, None] * counts[:, None] / frames * 2 - 1
-    warp = torch.empty(batch, 1).uniform_(0.93, 1.07)
+    warp = torch.empty(batch, 1).uniform_(0.93 - 0.08 * strength, 1.07 + 0.1 * strength)
     mel = (torch.arange(mels)[None, :] + 0.5) / mels * warp * 2 - 1
     grid = torch.stack([mel[:, None, :].expand(-1, length, -1), at[:, :, None].expand(-1, -1, mels)], dim=-1)
     shifted = functional.grid_sample((log_mel - FLOOR)[:, None], grid, padding_mode="zeros", align_corners=False)
@@ -27,9 +30,12 @@ def augment(log_mel: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     frame = torch.arange(length)[None, :, None]
     inside = (frame >= lead[:, None, None]) & (frame < (lead + body)[:, None, None])
     speech = torch.where(inside, speech, FLOOR)
-    speech = speech + _curve(batch, 5, mels, 0.6)[:, None, :]
+    speech = speech + _curve(batch, 6, mels, 0.6 + 0.7 * strength)[:, None, :]
+    speech = _smooth(speech, 0.5 * strength)
     speech = _add_noise(speech, total)
-    return _mask(speech, total), total
+    for _ in range(2 if strength > 0.5 else 1):
+        speech = _mask(speech, total)
+    return speech, total
 
 
 def validity(counts: Tensor, frames: int) -> Tensor:
@@ -40,6 +46,12 @@ def validity(counts: Tensor, frames: int) -> Tensor:
 def rounded(log_mel: Tensor) -> Tensor:
     """Pad the frames to a multiple of ``STEP``."""
     return functional.pad(log_mel, (0, 0, 0, -log_mel.shape[1] % STEP), value=FLOOR)
+
+
+def _smooth(log_mel: Tensor, share: float) -> Tensor:
+    """Blur ``share`` of the batch along the mel axis, which hides the harmonics of the voice's pitch."""
+    blurred = functional.avg_pool1d(log_mel, 5, 1, 2, count_include_pad=False)
+    return torch.where((torch.rand(len(log_mel)) < share)[:, None, None], blurred, log_mel)
 
 
 def _add_noise(speech: Tensor, total: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Budget:
     clip_steps: int = 1100
     text_steps: int = 800
     pronunciation_steps: int = 1000
-    speech_steps: int = 8000
+    speech_steps: int = 10200
     flite_names: int = 8
     flite_keywords: int = 3
     espeak_names: int = 20

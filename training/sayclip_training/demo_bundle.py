@@ -93,9 +93,20 @@ def write(
     )
     manifest.write(fresh)
     Manifest.read(fresh)
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(fresh, folder)
+    _replace(folder, fresh)
     return Manifest.read(folder)
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """Put a copy of ``fresh`` where ``folder`` is; the old one stays until the new one lies whole beside it."""
+    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    shutil.copytree(fresh, new)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def weights_sha256(module: nn.Module) -> str:

@@ -69,7 +69,7 @@ def train(
         tower.train()
         chosen = picks(number)
         rows = torch.from_numpy(corpus.strings[chosen].astype(np.int64))
-        log_mel, counts = augment(*corpus.batch(chosen))
+        log_mel, counts = augment(*corpus.batch(chosen), strength=min(1.0, max(0.0, number / steps - 0.6) / 0.15))
         valid = validity(counts, log_mel.shape[1])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             features, states = tower.features(log_mel, valid)
