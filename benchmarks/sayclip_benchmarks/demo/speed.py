@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import sayclip
-from sayclip.sessions.cpu import features, model
+from sayclip.sessions.cpu import features
 from sayclip_benchmarks.demo.data import Demo
 
 _IMPORT = "import numpy, time; t = time.perf_counter(); import sayclip; print(time.perf_counter() - t)"
@@ -33,13 +33,22 @@ def environment() -> dict[str, Any]:
     for name in ("numpy", "onnxruntime", "pillow", "soundfile", "soxr"):
         packages[name] = metadata.version(name)
     return {
-        "cpu": model(),
+        "cpu": _processor(),
         "vnni": any("vnni" in flag for flag in features()),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         **packages,
     }
+
+
+def _processor() -> str:
+    """What the processor calls itself, where Linux says so."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def measure(demo: Demo, turns: int = 7) -> dict[str, float]:
