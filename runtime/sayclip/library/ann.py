@@ -31,6 +31,8 @@ _NEW_PART = 0.1  # of the library searched exactly before the index is extended
 _DEAD_PART = 0.25  # of the index no longer in the library before it is made anew
 _FEW = 1000  # new vectors that are not worth touching the file for
 _BLOCK = 1024  # vectors added at once by all cores; in the background fewer, to stop soon when told to
+# Threads that add to a graph of few nodes do not see each other's, and leave nodes that no search reaches.
+_ALONE = 1000
 _BACKGROUND_BLOCK = 64
 _LOGGER = logging.getLogger(__name__)
 
@@ -173,12 +175,16 @@ class ApproximateIndex:
             return
         size = _BACKGROUND_BLOCK if threads == 1 else _BLOCK
         for block in store.vector_blocks(after, until):
-            for start in range(0, len(block.ids), size):
+            start = 0
+            while start < len(block.ids):
                 # At the program's end this thread must not go on: the interpreter waits for it.
                 if self._stop.is_set() or not threading.main_thread().is_alive():
                     return
-                part = slice(start, start + size)
-                index.add(block.ids[part].astype(np.uint64), block.vectors[part], threads=threads)
+                alone = len(index) < _ALONE
+                part = slice(start, start + min(size, _ALONE if alone else size))
+                vectors = block.vectors[part]
+                index.add(block.ids[part].astype(np.uint64), vectors, threads=1 if alone else threads)
+                start += len(vectors)
                 done += len(block.ids[part])
                 if progress is not None:
                     progress(done, total)
