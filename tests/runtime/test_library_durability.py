@@ -23,7 +23,8 @@ COUNT = 400
 
 # Adds COUNT arrays under their numbers and prints what is reported, one line a commit.
 ADD = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 import numpy as np
 from sayclip.errors import SayclipError
 from sayclip.library import Item, Library
