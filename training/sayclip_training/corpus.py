@@ -45,13 +45,6 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.strings)
 
-    def only(self, strings: NDArray[np.bool_]) -> Corpus:
-        """The utterances whose string is true in ``strings`` [S]."""
-        picks = np.flatnonzero(strings[self.strings])
-        parts = [self.frames[self.offsets[pick] : self.offsets[pick + 1]] for pick in picks]
-        counts = np.diff(self.offsets)[picks]
-        return Corpus(np.concatenate(parts), np.concatenate([[0], np.cumsum(counts)]), self.strings[picks])
-
     def batch(self, picks: Sequence[int] | NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-mel f32 [B,T,M] padded with its floor, and the number of frames i64 [B]."""
         counts = self.offsets[1:][picks] - self.offsets[:-1][picks]
