@@ -66,8 +66,8 @@ def plan(strings: Sequence[str], flite_each: Sequence[int], espeak_each: Sequenc
             if number < flite_each[index]:
                 speed = float(rng.uniform(0.92, 1.38))
                 stretch = float(rng.uniform(0.75, 1.15)) * speed**0.8
-                name = flite.TRAINING_VOICES[(number + 1) % 3] if number < 3 else str(rng.choice(("awb", "rms", "rms")))
-                pitch = None if name == "rms" or rng.random() < 0.3 else float(rng.uniform(90, 190))
+                name = flite.TRAINING_VOICES[number % len(flite.TRAINING_VOICES)]
+                pitch = None if name == "rms" or rng.random() < 0.3 else float(rng.uniform(85, 240))  # rms ignores it
                 voice = flite.FliteSettings(name, pitch, stretch)
             else:
                 speed = float(rng.uniform(0.9, 1.15))

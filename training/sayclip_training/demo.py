@@ -20,17 +20,15 @@ from sayclip.inputs.pictures import PictureSettings, read_picture
 from sayclip.phonemes.g2p import EspeakG2P
 from sayclip.phonemes.inventory import PhonemeInventory
 from sayclip.text.tokenizer import Tokenizer
-from sayclip_export.graphs import Feeds
 from sayclip_export.models.picture import PictureConfig, PictureTower
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import PronunciationTower, TextConfig, TextTower
 from sayclip_export.phonemes.chart import folded_matrix
-from sayclip_training import clip, corpus, pronunciation, speech
-from sayclip_training.demo_bundle import Trained, write
+from sayclip_training import clip, corpus, demo_feeds, pronunciation, speech
+from sayclip_training.demo_bundle import write
 from sayclip_training.demo_data import names, pictures, queries, renders
 from sayclip_training.demo_data.strings import Strings, trained_strings
 from sayclip_training.demo_data.vocabulary import write_vocabulary
-from sayclip_training.synthesis.espeak import Espeak
 
 WIDTH = 128
 
@@ -42,11 +40,11 @@ class Budget:
     clip_steps: int = 1100
     text_steps: int = 800
     pronunciation_steps: int = 1000
-    speech_steps: int = 10200
-    flite_names: int = 8
-    flite_keywords: int = 3
-    espeak_names: int = 20
-    espeak_keywords: int = 6
+    speech_steps: int = 12500
+    flite_names: int = 12
+    flite_keywords: int = 6
+    espeak_names: int = 24
+    espeak_keywords: int = 10
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,8 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
     torch.manual_seed(0)
     image = PictureTower(PictureConfig(embedding=WIDTH))
     text = TextTower(TextConfig(world.tokenizer.vocabulary_size, embedding=WIDTH, dropout=0.1))
-    training = clip.ClipTraining(image, text, world.tokenizer, strings, renders.layers(world.emoji), world.pixels, work)
+    layers = renders.layers(world.emoji)
+    training = clip.ClipTraining(image, text, world.tokenizer, strings, layers, world.pixels, work)
     training.contrastive(budget.clip_steps)
     training.finish_text(budget.text_steps)
     say(f"image and text: {training.scores()}")
@@ -104,16 +103,17 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
     config = SpeechConfig(embedding=WIDTH, phonemes=len(attributes), dropout=0.1)
     tower = speech.train(
         SpeechTower(config), spoken, validation, strings, teacher, bank, first, work,
-        budget.speech_steps,
+        budget.speech_steps, workers,
     )  # fmt: skip
     say("speech done")
 
     history = f"{budget}; {len(spoken)} utterances"
+    said = [ipa for ipa in world.ipa if ipa]
     trained = {
-        "image": _image(image.fold(), world, history),
-        "text": _text(text, world, history),
-        "pronunciation": _pronunciation(student.folded(), world, [row for row in first if row], history),
-        "speech": _speech(tower, world, history),
+        "image": demo_feeds.image(image.fold(), world.pixels.numpy(), layers, history),
+        "text": demo_feeds.text(text, world.tokenizer, strings.texts, history),
+        "pronunciation": demo_feeds.pronunciation(student.folded(), world.phonemes, said, history),
+        "speech": demo_feeds.speech(tower, strings, history),
     }
     write(target / "bundle", work, trained, image.config.size, EspeakG2P().version, say)
     queries.write_queries(target / "queries")
@@ -171,78 +171,3 @@ def _optional(inventory: PhonemeInventory, ipa: str) -> list[list[int]]:
     """The ids of a transcript, unless it is empty or uses a segment that the first language lacks."""
     known = set(inventory.symbols) | {" "}
     return [inventory.encode(ipa)] if ipa and set(inventory.segments(ipa)) <= known else []
-
-
-def _padded(rows: list[list[int]], name: str) -> Feeds:
-    ids, length = clip.pad_ids(rows)
-    return {name: ids.numpy(), "length": length.numpy()}
-
-
-def _image(tower: PictureTower, world: World, history: str) -> Trained:
-    pixels = world.pixels.numpy()
-    picks = np.random.default_rng(0).permutation(len(pixels))
-    torch.manual_seed(1)
-    views = renders.views(renders.layers([world.emoji[i] for i in picks[:128]]), world.settings.size).numpy()
-    feeds: list[Feeds] = [{"pixels": pixels[picks[i : i + 32]]} for i in range(0, 192, 32)]
-    feeds += [{"pixels": views[i : i + 32]} for i in range(0, 128, 32)]
-    return Trained(
-        tower,
-        feeds,
-        {"pixels": pixels[picks[:4]]},
-        lambda rng: {"pixels": pixels[rng.choice(len(pixels), int(rng.integers(1, 9)))]},
-        history,
-    )
-
-
-def _text(tower: TextTower, world: World, history: str) -> Trained:
-    texts = world.strings.texts
-    rows = [world.tokenizer.encode(text) for text in texts]
-
-    def random(rng: np.random.Generator) -> Feeds:
-        some = [" ".join(texts[i] for i in rng.choice(len(texts), int(rng.integers(1, 6)))) for _ in range(4)]
-        return _padded([world.tokenizer.encode(text) for text in some[: int(rng.integers(1, 5))]], "token_ids")
-
-    return _token_encoder(tower, rows, "token_ids", random, history)
-
-
-def _pronunciation(tower: TextTower, world: World, rows: list[list[int]], history: str) -> Trained:
-    said = [ipa for ipa in world.ipa if ipa]
-
-    def random(rng: np.random.Generator) -> Feeds:
-        some = [" ".join(said[i] for i in rng.choice(len(said), int(rng.integers(1, 4)))) for _ in range(4)]
-        return _padded([world.phonemes.encode(ipa) for ipa in some[: int(rng.integers(1, 5))]], "phoneme_ids")
-
-    return _token_encoder(tower, rows, "phoneme_ids", random, history)
-
-
-def _token_encoder(
-    tower: TextTower, rows: list[list[int]], name: str, random: Callable[[np.random.Generator], Feeds], history: str
-) -> Trained:
-    order = np.random.default_rng(0).permutation(len(rows))[:384]
-    feeds = [_padded([rows[i] for i in order[start : start + 32]], name) for start in range(0, len(order), 32)]
-    return Trained(tower.eval(), feeds, _padded([rows[i] for i in order[:4]], name), random, history)
-
-
-def _speech(tower: SpeechTower, world: World, history: str) -> Trained:
-    """Calibration on undistorted and distorted utterances of the training and held-back espeak-ng voices."""
-    strings = world.strings
-    espeak = Espeak()
-    rng = np.random.default_rng(0)
-    picks = rng.choice(strings.names, 64, replace=False).tolist()
-    jobs = corpus.validation_plan(strings.texts, picks[:24])
-    jobs += [job for job in corpus.plan([strings.texts[i] for i in picks[24:]], [1] * 40, [1] * 40)]
-    waves = [wave for job in jobs if (wave := corpus.speak(job, espeak)) is not None]
-    feeds = [_waves(waves[i : i + 8]) for i in range(0, len(waves), 8)]
-
-    def random(generator: np.random.Generator) -> Feeds:
-        chosen = generator.choice(len(waves), int(generator.integers(1, 5)))
-        return _waves([waves[i] * np.float32(generator.uniform(0.05, 1.5)) for i in chosen])
-
-    return Trained(tower.eval(), feeds, _waves(waves[:4]), random, history)
-
-
-def _waves(waves: list[np.ndarray]) -> Feeds:
-    block = np.zeros((len(waves), max(map(len, waves))), np.float32)
-    for row, wave in zip(block, waves, strict=True):
-        row[: len(wave)] = wave
-    return {"waveform": block, "length": np.array([len(wave) for wave in waves], np.int32)}

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sayclip_training.ranks import Rank
+
 SAVE_SECONDS = 240.0
 Metrics = Mapping[str, float]
 
@@ -29,12 +31,13 @@ def run(
     warmup: int = 100,
     evaluate: Callable[[], Metrics] | None = None,
     evaluate_every: int = 500,
+    rank: Rank = Rank(),  # noqa: B008 (frozen)
 ) -> None:
     """Run ``step(number)`` up to ``steps`` under linear warm-up and cosine decay of every group's ``lr``.
 
     ``step`` computes and back-propagates the loss and returns what to log; it must draw its randomness from the global
     generators, which are seeded by the step number, so that a resumed run sees what an unbroken one would.
-    A finished run returns at once with its weights loaded.
+    A finished run returns at once with its weights loaded. ``rank``: which of several processes that take part this is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target, log = folder / f"{name}.state.pt", folder / f"{name}.csv"
@@ -45,14 +48,17 @@ def run(
     sums: dict[str, float] = {}
     count = 0
     for number in range(first, steps):
-        torch.manual_seed(1_000_003 * number + len(name))
+        torch.manual_seed(1_000_003 * number + len(name) + 7919 * rank.number)
         factor = min(1.0, (number + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * number / steps)))
         for group, lr in zip(optimizer.param_groups, base, strict=True):
             group["lr"] = lr * factor
         optimizer.zero_grad(set_to_none=True)
         metrics = step(number)
+        rank.average(parameters)
         nn.utils.clip_grad_norm_(parameters, 2.0)
         optimizer.step()
+        if not rank.leads:
+            continue
         count += 1
         for key, value in metrics.items():
             sums[key] = sums.get(key, 0.0) + value

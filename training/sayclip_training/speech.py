@@ -22,9 +22,13 @@ from sayclip_training.corpus import Corpus, buckets
 from sayclip_training.demo_data.strings import Strings
 from sayclip_training.loop import run
 from sayclip_training.losses import bank_loss, recall
+from sayclip_training.ranks import Rank, launch
 
+BATCH = 64  # utterances, of all processes together
+LEARNING_RATE = 2e-3
 CTC_LAYER = 3
-SCALE = (10.0, 25.0)  # of the logits, from the start to two fifths of the way: a sharp softmax over noise stalls
+HARDER = (0.3, 0.55)  # the part of the run over which augmentation grows: words are learnt first, then voices
+SCALE = (10.0, 25.0)  # of the logits, from the start to a quarter of the way: a sharp softmax over noise stalls
 
 
 def train(
@@ -37,12 +41,30 @@ def train(
     phonemes: Sequence[Sequence[int]],
     folder: Path,
     steps: int,
-    batch: int = 48,
+    workers: int = 1,
 ) -> SpeechTower:
-    """Train for ``steps`` batches; returns the exponential moving average of the weights.
+    """Train for ``steps`` batches in ``workers`` processes; returns the exponential moving average of the weights.
 
     ``texts`` f32 [S,D] and ``pictures`` f32 [P,D]: the frozen space; ``phonemes``: ids of every string for CTC.
     """
+    what = (tower, corpus, validation, strings, texts, pictures, phonemes, folder, steps)
+    if workers > 1:
+        launch(workers, _train, *what)  # leaves the finished state, which is then only loaded
+    return _train(Rank(), *what)
+
+
+def _train(
+    rank: Rank,
+    tower: SpeechTower,
+    corpus: Corpus,
+    validation: Corpus,
+    strings: Strings,
+    texts: Tensor,
+    pictures: Tensor,
+    phonemes: Sequence[Sequence[int]],
+    folder: Path,
+    steps: int,
+) -> SpeechTower:
     average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992))
     target, ignored = torch.from_numpy(strings.target), torch.from_numpy(strings.ignored)
     spoken = np.unique(corpus.strings)
@@ -53,29 +75,31 @@ def train(
     decay = [p for p in tower.parameters() if p.ndim > 1]
     plain = [p for p in tower.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], lr=2e-3, betas=(0.9, 0.98)
-    )
-    per_pass = len(corpus) // batch
+        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], LEARNING_RATE,
+        betas=(0.9, 0.98), fused=True,
+    )  # fmt: skip
+    per_pass = len(corpus) // BATCH
     order: dict[int, list[np.ndarray]] = {}
 
     def picks(number: int) -> np.ndarray:
         turn = number // per_pass
         if turn not in order:
             order.clear()
-            order[turn] = list(buckets(corpus, batch, np.random.default_rng(turn)))
-        return order[turn][number % per_pass]
+            order[turn] = list(buckets(corpus, BATCH, np.random.default_rng(turn)))
+        return order[turn][number % per_pass][rank.number :: rank.of]
 
     def step(number: int) -> dict[str, float]:
         tower.train()
         chosen = picks(number)
         rows = torch.from_numpy(corpus.strings[chosen].astype(np.int64))
-        log_mel, counts = augment(*corpus.batch(chosen), strength=min(1.0, max(0.0, number / steps - 0.6) / 0.15))
+        strength = min(1.0, max(0.0, number / steps - HARDER[0]) / (HARDER[1] - HARDER[0]))
+        log_mel, counts = augment(*corpus.batch(chosen), strength)
         valid = validity(counts, log_mel.shape[1])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             features, states = tower.features(log_mel, valid)
             heard = tower.phonemes(states[CTC_LAYER]) if tower.phonemes is not None else None
         embedding = unit(features.float())
-        scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, number / (0.4 * steps))
+        scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, number / (0.25 * steps))
         to_image = bank_loss(scale * embedding @ pictures.T, target[rows], ignored[rows])
         to_text = nn.functional.cross_entropy(scale * embedding @ bank.T, slot[rows], label_smoothing=0.02)
         distance = (1 - (embedding * texts[rows]).sum(-1)).mean()
@@ -94,7 +118,8 @@ def train(
             loss = loss + ctc
             metrics["ctc"] = ctc.item()
         loss.backward()
-        average.update_parameters(tower)
+        if rank.leads:
+            average.update_parameters(tower)
         return metrics
 
     def scores() -> dict[str, float]:
@@ -105,7 +130,7 @@ def train(
         return {"r1": recall(similar, right, 1), "r10": recall(similar, right, 10)}
 
     modules = {"tower": tower, "average": average}
-    run("speech", folder, modules, optimizer, steps, step, warmup=400, evaluate=scores, evaluate_every=1000)
+    run("speech", folder, modules, optimizer, steps, step, warmup=400, evaluate=scores, evaluate_every=1000, rank=rank)
     return _tower(average)
 
 

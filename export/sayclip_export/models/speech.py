@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from sayclip_export.models.layers import MASKED, Attention, unit
 
 STRIDE = 3  # log-mel frames to one frame of the layers
+FLOOR = 11.0  # nats (48 dB) under the peak
+SMOOTH = 9  # mel bins
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,20 @@ class LogMel(nn.Module):
 
 
 def normalise(log_mel: Tensor, valid: Tensor) -> Tensor:
-    """Level-free features: relative to the utterance's peak, floored 14 nats lower, in [-1, 1]; 0 if invalid."""
+    """Features free of level and of the voice's mean spectrum, f32 [B,T,M], mostly in [-1, 1]; 0 if invalid.
+
+    Relative to the utterance's peak, softly floored 11 nats lower (``log(exp(x) + exp(-11))``: rounding of a DFT shows
+    first in bins far under the peak). Then the mean over frames, the louder the weightier, smoothed over the mel axis,
+    is taken away where there is sound (cepstral mean normalisation, Atal 1974, of the low cepstra only).
+    """
     mask = valid[:, :, None].to(log_mel.dtype)
     loudest = (log_mel * mask + MASKED * (1 - mask)).amax(dim=(1, 2), keepdim=True)
-    return ((log_mel - loudest).clamp(min=-14.0) / 7.0 + 1.0) * mask
+    level = nn.functional.softplus(log_mel - loudest + FLOOR)
+    weight = (level.amax(dim=2, keepdim=True) - FLOOR / 3).clamp(min=0.0) * mask
+    mean = (level * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1e-3)
+    mean = nn.functional.avg_pool1d(mean, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
+    mean = mean - mean.mean(2, keepdim=True)
+    return ((level - mean * level / (level + 1.0)) / (FLOOR / 2) - 1.0) * mask
 
 
 class Layer(nn.Module):
