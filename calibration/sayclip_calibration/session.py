@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from sayclip.errors import BackendError, BundleError, InputError
+from sayclip.sessions.onnxruntime import import_onnxruntime
 
+ort = import_onnxruntime()
 Feed = Mapping[str, NDArray[Any]]
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}

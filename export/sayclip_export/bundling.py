@@ -11,6 +11,7 @@ import onnx
 
 from sayclip.bundle.entries import EncoderEntry, GraphEntry, Preprocessing, Reference, TensorSpec
 from sayclip.bundle.files import describe_file
+from sayclip.sessions.onnxruntime import import_onnxruntime
 from sayclip_export.graphs import Feeds
 
 TOLERANCE = {"fp32": 1e-4, "int8": 0.99, "int8-u8": 0.99}
@@ -23,9 +24,9 @@ _DTYPES: dict[int, str] = {
 
 def write_reference(folder: Path, name: str, feed: Feeds) -> str:
     """Write ``<name>.reference.npz``: a batch of real inputs and what the fp32 graph makes of them."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(folder / f"{name}.fp32.onnx"), providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(
+        str(folder / f"{name}.fp32.onnx"), providers=["CPUExecutionProvider"]
+    )
     output = session.run(["embedding"], feed)[0]
     arrays = {f"input.{key}": value for key, value in feed.items()} | {"output.embedding": output}
     file = f"{name}.reference.npz"

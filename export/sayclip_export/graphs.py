@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sayclip.errors import BundleError
+from sayclip.sessions.onnxruntime import import_onnxruntime
 
 OPSET = 18  # TensorRT takes 18 to 20; 18 with eager attention gives the smallest graphs
 _OUTPUT = "embedding_of_the_contract"
@@ -83,9 +84,7 @@ class Agreement:
 
 def verify(graph: Path, module: nn.Module, feeds: Sequence[Feeds]) -> Agreement:
     """Run ``graph`` in ONNX Runtime and ``module`` in torch on each of ``feeds`` and compare embeddings [B,D]."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     largest, cosine = 0.0, 1.0
     for feed in feeds:
         got = session.run(["embedding"], feed)[0]

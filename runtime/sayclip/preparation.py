@@ -116,7 +116,8 @@ class Preparation:
 
         how = self._entry("speech", AudioPreprocessing)
         return self._once(
-            "speech", lambda: AudioSettings(how.sample_rate, how.min_seconds, how.max_seconds, how.normalisation)
+            "speech",
+            lambda: AudioSettings(how.sample_rate, how.min_seconds, how.max_seconds, how.normalisation, how.trim),
         )
 
     def _tokenizer(self) -> Tokenizer:

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Written in pieces, so that this file does not hold what it looks for.
-MACHINE_PATHS = re.compile(rb"(?<![\w.$}/-])/(?:wo" + rb"rk|tmp/(?:dev|brief)|ro" + rb"ot|home/\w+|Us" + rb"ers/\w+)/")
-REGISTRIES = re.compile(rb"py" + rb"pi\.org|python" + rb"hosted\.org|download\.py" + rb"torch\.org|/opt/py" + rb"pi")
+MACHINE_PATHS = re.compile(rb"(?<![\w.$}/-])/(?:wo" + rb"rk|tm" + rb"p/\w+|ro" + rb"ot|home/\w+|Us" + rb"ers/\w+)/")
+REGISTRIES = re.compile(rb"py" + rb"pi\.org|python" + rb"hosted\.org|download\.py" + rb"torch\.org")
 DATA = {".onnx", ".data", ".npz", ".wav", ".webp", ".png"}
 
 

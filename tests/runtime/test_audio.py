@@ -300,20 +300,27 @@ def test_silence() -> None:
 
 
 def test_silence_threshold() -> None:
-    message = refused(tone(level=10 ** (-61 / 20) * np.sqrt(2)), "-61 dBFS|-60 dBFS", NoSpeechError)
+    message = refused(tone(level=10 ** (-56 / 20) * np.sqrt(2)), "-56 dBFS|-55 dBFS", NoSpeechError)
     assert "no speech heard" in message
-    quiet = tone(level=10 ** (-59 / 20) * np.sqrt(2))
+    quiet = tone(level=10 ** (-54 / 20) * np.sqrt(2))
     assert len(read_audio(quiet, SETTINGS)) == 16_000
     # On a strong offset it is as quiet, or as loud, as without.
-    refused(tone(level=10 ** (-61 / 20) * np.sqrt(2)) + 0.4, "no speech heard", NoSpeechError)
+    refused(tone(level=10 ** (-56 / 20) * np.sqrt(2)) + 0.4, "no speech heard", NoSpeechError)
     assert len(read_audio(quiet + 0.4, SETTINGS)) == 16_000
 
 
-@pytest.mark.parametrize("start", [0, 7_777, 15_600])
+@pytest.mark.parametrize("start", [0, 7_777, 14_400])
 def test_one_loud_moment_anywhere_is_enough(start: int) -> None:
     samples = np.zeros(16_000, np.float32)
-    samples[start : start + 400] = tone(0.025)
+    samples[start : start + 1600] = tone(0.1)
     assert np.abs(read_audio(samples, SETTINGS)).max() > 0.4
+
+
+@pytest.mark.parametrize("start", [0, 7_777, 15_999])
+def test_a_click_is_no_speech(start: int) -> None:
+    samples = np.zeros(16_000, np.float32)
+    samples[start : start + 40] = 0.8
+    refused(samples, "no speech heard", NoSpeechError)
 
 
 def test_dithered_8_bit_silence(tmp_path: Path) -> None:

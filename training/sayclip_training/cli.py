@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sayclip.cli.search import positive
+
 
 def add(subparsers: Any) -> None:
     """Add ``sayclip train …`` to the command line (entry-point group ``sayclip.commands``)."""
@@ -15,7 +17,7 @@ def add(subparsers: Any) -> None:
     demo = recipes.add_parser("demo", help="the demo bundle, from Debian's packages alone; resumes where it stopped")
     demo.add_argument("--out", type=Path, default=Path("demo/sayclip_demo"), help="folder of the demo package")
     demo.add_argument("--work", type=Path, default=Path("work/demo"), help="features, checkpoints and logs")
-    demo.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes and threads")
+    demo.add_argument("--workers", type=positive, default=len(os.sched_getaffinity(0)), help="processes and threads")
     demo.add_argument("--quick", action="store_true", help="a few steps of everything: shows that it runs")
     demo.set_defaults(run=_demo)
 

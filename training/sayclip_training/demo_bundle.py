@@ -24,6 +24,7 @@ from sayclip.bundle.entries import (
 )
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
+from sayclip.errors import BundleError
 from sayclip_calibration.calibrate import quantise_encoder
 from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
@@ -33,11 +34,12 @@ from sayclip_training.demo_data import renders
 
 NOTICE = (
     "This demo bundle knows emoji only; for real photographs export a CLIP: "
-    "pip install sayclip-toolkit, then sayclip export clip MODEL --out BUNDLE"
+    "pip install ./runtime[cpu] . in sayclip's source folder, then sayclip export clip FOLDER --out BUNDLE"
 )
 MAX_SECONDS = 15.0
 MIN_SECONDS = 0.1
 WRONG = 1e-3  # difference to torch that stops the recipe; the figures want a tenth of it
+LEAST = 0.995  # cosine to torch of the worst input that calibration did not see
 GATE = 0.998  # cosine to fp32 of the worst calibration sample; layers go back to float until it holds
 
 
@@ -60,7 +62,7 @@ def preprocessing(folder: Path, size: int, context: int, g2p_version: str) -> di
         "pronunciation": PhonemePreprocessing(
             describe_file(folder, "phonemes.json"), G2P("espeak-ng", g2p_version, "en-us"), context
         ),
-        "speech": AudioPreprocessing(16000, "none", MIN_SECONDS, MAX_SECONDS, "log-mel"),
+        "speech": AudioPreprocessing(16000, "none", MIN_SECONDS, MAX_SECONDS, "log-mel", trim=True),
     }
 
 
@@ -140,6 +142,11 @@ def _encoder(
         for precision, path in (("int8", files.master), ("int8-u8", files.unsigned))
     }
     say(f"{name}: fp32 differs from torch by {agreement.largest:.1e}; {report}; unseen inputs {int8}")
+    worst = min(value.cosine for value in int8.values())
+    if worst < LEAST:
+        raise BundleError(
+            f"{name} in int8 has the cosine {worst:.4f} to torch on unseen inputs, wanted {LEAST}", "raise GATE"
+        )
     measured: dict[str, Any] = {
         "torch_max_abs_difference": agreement.largest,
         "torch_shapes": agreement.shapes,

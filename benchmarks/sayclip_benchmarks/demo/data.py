@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sayclip.errors import MissingDependencyError
+from sayclip.errors import InputError, MissingDependencyError
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ def read_demo(folder: Path | None = None) -> Demo:
     if folder is None:
         spec = importlib.util.find_spec("sayclip_demo")
         if spec is None or not spec.submodule_search_locations:
-            raise MissingDependencyError("the demo data is not installed", "pip install sayclip-demo")
+            raise MissingDependencyError("the demo data is not installed", "pip install ./demo in the source folder")
         folder = Path(spec.submodule_search_locations[0])
     pictures = folder / "pictures"
+    if not (pictures / "captions.tsv").is_file():
+        raise InputError(f"{folder} holds no pictures/captions.tsv", "name the folder of the demo package")
     with (pictures / "captions.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     held = json.loads((pictures / "splits.json").read_text(encoding="utf-8"))

@@ -183,7 +183,8 @@ class PhonemePreprocessing:
 class AudioPreprocessing:
     """Mono waveform at ``sample_rate`` Hz; ``front`` tells what the graph computes first and is only informative.
 
-    ``buckets`` are lengths in seconds that batches are padded up to; none means the length of the longest.
+    ``buckets`` are lengths in seconds that batches are padded up to; none means the length of the longest. ``trim``:
+    silence is cut off both ends first.
     """
 
     sample_rate: int = 16000
@@ -192,6 +193,7 @@ class AudioPreprocessing:
     max_seconds: float = 20.0
     front: str = ""
     buckets: tuple[float, ...] = ()
+    trim: bool = False
     kind: str = field(default="audio", init=False)
 
     @classmethod
@@ -207,6 +209,7 @@ class AudioPreprocessing:
             longest,
             data.text("front", ""),
             tuple(sorted(data.numbers("buckets", (), low=1e-6))),
+            data.boolean("trim", False),
         )
 
 

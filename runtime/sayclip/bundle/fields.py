@@ -106,6 +106,10 @@ class Fields:
         """A finite number from ``low`` to ``high``."""
         return float(self._get(key, default, _number_wanted(low, high), lambda v: is_number(v, low, high)))
 
+    def boolean(self, key: str, default: bool) -> bool:
+        """True or false."""
+        return bool(self._get(key, default, "true or false", lambda v: isinstance(v, bool)))
+
     def numbers(
         self,
         key: str,

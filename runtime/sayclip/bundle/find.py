@@ -9,7 +9,7 @@ from pathlib import Path
 from sayclip.bundle.manifest import FILE
 from sayclip.errors import BundleError
 
-_REMEDY = "`pip install sayclip-demo`, or name a bundle (argument, --bundle or $SAYCLIP_BUNDLE)"
+_REMEDY = "`pip install ./demo` in sayclip's source folder, or name a bundle (argument, --bundle or $SAYCLIP_BUNDLE)"
 
 
 def demo_folder() -> Path | None:

@@ -153,6 +153,7 @@ def bundle_checks(bundle: str | None) -> Iterator[Check]:
     from sayclip.bundle.files import verify_files
     from sayclip.bundle.find import find_bundle
     from sayclip.bundle.manifest import Manifest
+    from sayclip.preparation import Preparation
 
     try:
         manifest = Manifest.read(find_bundle(bundle))
@@ -163,7 +164,12 @@ def bundle_checks(bundle: str | None) -> Iterator[Check]:
     yield Check("bundle", OK, f"{manifest.name}, {count} files verified, {manifest.folder}")
     if manifest.notice:
         yield Check("bundle", OK, manifest.notice)
+    preparation = Preparation(manifest)
     for name, entry in manifest.encoders.items():
+        try:
+            preparation.open(name)  # its vocabulary or inventory is well-formed
+        except SayclipError as error:
+            yield Check(name, BAD, error.problem, error.remedy)
         for precision in entry.graphs:
             yield graph_check(manifest, name, precision)
 

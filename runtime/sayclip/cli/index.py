@@ -43,8 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     pictures, failed = collect(arguments.paths)
     if arguments.paths and not pictures and not failed:
         raise InputError(f"no pictures in {', '.join(arguments.paths)}", "name pictures, or a folder that holds some")
-    path = named_library(arguments.library) or default_library()
+    if not pictures and not arguments.prune:  # no library is made for nothing
+        for source, message in failed:
+            print(error_line(message if source in message else f"{source}: {message}"), file=sys.stderr)
+        return 2
+    named = named_library(arguments.library)
     with load(arguments.bundle) as encoder:
+        path = named or default_library(encoder.space)
         _make_parent(path)
         with Library.open_or_create(path, encoder) as library:
             with Progress("indexing") as progress, Progress("building the index") as building:

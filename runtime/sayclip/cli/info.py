@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     """Add the parser of this command."""
     parser = commands.add_parser("info", help="say what a bundle is and what runs it here", allow_abbrev=False)
     parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help="default: $SAYCLIP_BUNDLE, else the sayclip-demo")
+    parser.add_argument("--bundle", metavar="FOLDER", dest="named", help="the same, as for other commands")
     parser.add_argument("--verify", action="store_true", help="hash every file again")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> None:
     from sayclip.bundle.files import verify_files
     from sayclip.encoder import load
 
-    with load(arguments.bundle) as encoder:
+    with load(arguments.named if arguments.bundle is None else arguments.bundle) as encoder:
         hashed = None
         if arguments.verify:
             with Progress("hashing") as progress:

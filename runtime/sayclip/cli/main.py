@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -26,7 +27,7 @@ TOOLKIT = {
     "train": "train encoders",
     "bench": "measure speed and accuracy",
 }
-_INSTALL = "`pip install sayclip-toolkit`"
+_INSTALL = "`pip install ./runtime[cpu] .` in sayclip's source folder"
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's own); returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     printable_streams()
+    if not os.environ.get("SAYCLIP_DEBUG"):
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what a damaged picture lacks is reported as an error
     try:
         try:
             status = _run(arguments)
@@ -57,6 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except SayclipError as error:
         print(error_line(str(error)), file=sys.stderr)
+        return 2
+    except OSError as error:  # what no part foresaw: a full disk behind stdout, a folder that cannot be made
+        if os.environ.get("SAYCLIP_DEBUG"):
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(error_line(f"{error.strerror or error}{where}: make room, or name another place"), file=sys.stderr)
         return 2
     except MemoryError:
         print(error_line("out of memory: give less at a time, or use a smaller bundle"), file=sys.stderr)
@@ -101,7 +110,7 @@ def _add_toolkit(commands: Any, command: str | None) -> None:
                 has = ", ".join(sorted(found)) or "no command"
                 raise InputError(
                     f"`sayclip {command}` is not in this version of the toolkit yet ({version} is installed)",
-                    f"it has {has}; `pip install --upgrade sayclip-toolkit` gets a newer one",
+                    f"it has {has}; a newer source folder of sayclip may have it",
                 )
             raise MissingDependencyError(f"`sayclip {command}` belongs to the toolkit, not installed here", _INSTALL)
         known = ", ".join(dict.fromkeys([*OWN, *TOOLKIT, *found]))

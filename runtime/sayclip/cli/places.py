@@ -28,14 +28,17 @@ def named_library(argument: str | None) -> Path | None:
     return None if name is None else Path(name).expanduser()
 
 
-def default_library() -> Path:
-    """``$XDG_DATA_HOME/sayclip/library.sqlite``. Raises LibraryError without a home folder."""
+def default_library(space: str) -> Path:
+    """``$XDG_DATA_HOME/sayclip/library-<space>.sqlite``, so that every CLIP has one of its own.
+
+    Raises LibraryError without a home folder.
+    """
     folder = data_folder()
     if folder is None:
         raise LibraryError(
             "there is no home folder to keep a library in", "name one with --library or $SAYCLIP_LIBRARY"
         )
-    return folder / "library.sqlite"
+    return folder / f"library-{space}.sqlite"
 
 
 def demo_pictures(encoder: Encoder) -> Path | None:

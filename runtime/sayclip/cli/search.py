@@ -105,16 +105,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def open_library(name: str | None, encoder: Encoder, asked: dict[str, Any]) -> Library:
-    """The library that is named, else the user's own, else the demo's. Raises LibraryError."""
+    """The library that is named, else the user's own unless it is empty, else the demo's. Raises LibraryError."""
     from sayclip.library import Library
 
     named = places.named_library(name)
     if named is not None:
         return Library.open(named, encoder)
-    default = places.default_library()
-    if default.exists():
-        return Library.open(default, encoder)
+    default = places.default_library(encoder.space)
     pictures = places.demo_pictures(encoder)
+    if default.exists():
+        library = Library.open(default, encoder)
+        if len(library) or pictures is None:
+            return library
+        library.close()
     if pictures is None:
         raise LibraryError(f"there is no library at {default} yet", "make one with `sayclip index PATH`")
     if not places.demo_is_ready(encoder):

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from sayclip.errors import AudioError, NoSpeechError
 from sayclip.inputs.audio_files import decode
 from sayclip.inputs.files import checked_file, shown
+from sayclip.inputs.silence import loudness, trim
 
 LOWEST_RATE, HIGHEST_RATE = 4_000, 384_000
 """Sample rates taken, in Hz: below, speech is gone; above, nothing records."""
 HIGHEST_PEAK = 16.0
 """Floating-point samples up to this are overs and are scaled down; beyond, they are integers in disguise."""
-FRAME_SECONDS = 0.025
-SILENCE_DBFS = -60.0
+SILENCE_DBFS = -55.0
 _SCALES = {"int8": 1 << 7, "uint8": 1 << 7, "int16": 1 << 15, "int32": 1 << 31}
 # Dither moves 8-bit silence by one step (-42 dBFS), which is louder than the floor of everything else.
 _COARSE = ("int8", "uint8", "PCM_S8", "PCM_U8")
@@ -33,7 +33,7 @@ class AudioSettings:
 
     sample_rate: Hz. min_seconds, max_seconds: shortest and longest recording taken. normalisation: ``"none"``, or
     ``"utterance"``, (x - mean) / sqrt(variance + 1e-5) over all samples with the biased variance, as wav2vec 2.0 and
-    HuBERT large have it.
+    HuBERT large have it. trim: cut silence off both ends first.
 
     Raises AudioError for values that make no sense.
     """
@@ -42,6 +42,7 @@ class AudioSettings:
     min_seconds: float = 0.05
     max_seconds: float = 20.0
     normalisation: str = "none"
+    trim: bool = False
 
     def __post_init__(self) -> None:
         _check_rate(self.sample_rate, "the encoder's setting")
@@ -69,8 +70,8 @@ def read_audio(
     Returns a new float32 [S] at ``settings.sample_rate``, in [-1, 1] unless normalised. A file that ends before its
     header says gives what it holds; one that is too long is refused by its header, before anything is decoded.
 
-    Raises NoSpeechError where the loudest 25 ms, without their mean, are below -60 dBFS (below the last bit for 8-bit
-    samples), and AudioError for everything else that cannot be heard. Resampling: soxr, HQ.
+    Raises NoSpeechError where not even three 25 ms, without their mean, are above -55 dBFS (above the last bit for
+    8-bit samples), and AudioError for everything else that cannot be heard. Resampling: soxr, HQ.
     """
     if isinstance(source, np.ndarray):
         rate: float = settings.sample_rate if sample_rate is None else sample_rate
@@ -105,6 +106,8 @@ def read_audio(
         mono = soxr.resample(mono, rate, settings.sample_rate, quality="HQ")
         if rate > settings.sample_rate:  # what was heard may all have been above the encoder's band
             _check_heard(mono, settings.sample_rate, floor, mix)
+    if settings.trim:
+        mono = trim(mono, settings.sample_rate, settings.min_seconds)
     wave = np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
     return _normalise_utterance(wave) if settings.normalisation == "utterance" else wave
 
@@ -191,7 +194,7 @@ def _check_length(frames: int, rate: float, settings: AudioSettings, name: str) 
 
 
 def _check_heard(mono: NDArray[np.float32], rate: float, floor: float, mix: _Mix) -> None:
-    level = _loudest_frame(mono, rate)
+    level = loudness(mono, rate)
     if level > floor:
         return
     if mix.channels > 1 and mix.swing > 20 * floor:
@@ -204,14 +207,6 @@ def _check_heard(mono: NDArray[np.float32], rate: float, floor: float, mix: _Mix
         f"no speech heard in {mix.name} (loudest moment: {seen}, wanted: above {20 * math.log10(floor):.0f} dBFS)",
         "check the microphone and its level, and record again",
     )
-
-
-def _loudest_frame(mono: NDArray[np.float32], rate: float) -> float:
-    """Root mean square of the loudest 25 ms of [S], each frame without its own mean."""
-    size = max(1, min(len(mono), round(FRAME_SECONDS * rate)))
-    frames = mono[: len(mono) // size * size].reshape(-1, size)
-    power = max(float(frames.var(axis=1, dtype=np.float64).max()), float(mono[-size:].var(dtype=np.float64)))
-    return math.sqrt(power)
 
 
 def _normalise_utterance(wave: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -172,5 +172,5 @@ def _check_space(store: Store, encoder: EncoderLike) -> None:
         raise SpaceMismatchError(
             f"library {printable(store.path)} holds vectors of space {store.space} (width {store.width}),"
             f" the bundle encodes into {encoder.space} (width {encoder.width})",
-            f"load a bundle of space {store.space}, or index the pictures into a new library with this one",
+            f"load a bundle of space {store.space}, or index the pictures into another one (--library FILE)",
         )

@@ -71,7 +71,8 @@ def _pose(value: object) -> list[float]:
     remedy = f"give {shortest} to {longest} finite numbers"
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise InputError(f"pose is {value!r}", remedy)
-    numbers = [finite_number("a number of the pose", number) for number in value]
+    flat = value.ravel() if isinstance(value, np.ndarray) else value  # a 4×4 matrix, row by row
+    numbers = [finite_number("a number of the pose", number) for number in flat]
     if not shortest <= len(numbers) <= longest:
         raise InputError(f"pose has {len(numbers)} numbers", remedy)
     return numbers

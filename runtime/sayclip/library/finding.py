@@ -36,7 +36,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> FoundPictures:
     if root.is_file():
         return FoundPictures([root], [])
     if not root.is_dir():
-        raise InputError(f"folder {root} does not exist", "give a folder with pictures")
+        raise InputError(f"{root} does not exist", "give a picture, or a folder with pictures")
     paths: list[Path] = []
     failed: list[tuple[str, str]] = []
     seen: set[tuple[int, int]] = set()

@@ -137,6 +137,8 @@ def _listed(modality: str, value: Any) -> list[Any]:
 
 
 def _factors(given: Mapping[str, list[Any]], weights: Mapping[str, float | Sequence[float]]) -> dict[str, list[float]]:
+    if not isinstance(weights, Mapping):
+        raise InputError(f"weights is {weights!r}", "give a number by name, such as {'text': 1, 'speech': 0.5}")
     factors = {modality: [1.0] * len(values) for modality, values in given.items()}
     for modality, weight in weights.items():
         if modality not in given:

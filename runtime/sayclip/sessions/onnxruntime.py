@@ -27,7 +27,9 @@ _DTYPES = {
 
 
 def import_onnxruntime() -> Any:
-    """The onnxruntime module, quiet on stderr. Raises MissingDependencyError."""
+    """The onnxruntime module, quiet on stderr and towards the network. Raises MissingDependencyError."""
+    # Before the import: with it, ONNX Runtime 1.31 writes an id of the device and looks for a server to send it to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -46,7 +46,16 @@ def test_the_demo_is_searched_when_nothing_is_named(run: Run, demo: Path) -> Non
 
 def test_the_users_own_library_goes_before_the_demos(run: Run, demo: Path, pictures: Path) -> None:
     run("index", pictures)
-    assert json.loads(run("search", "cat", "--json")[1])["library"] == str(places.default_library())
+    assert json.loads(run("search", "cat", "--json")[1])["library"] == str(places.default_library("tiny-0123456789ab"))
+
+
+def test_a_failed_index_leaves_the_demo_searchable(run: Run, demo: Path, tmp_path: Path) -> None:
+    assert run("index", tmp_path / "not there")[0] == 2
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert run("index", tmp_path / "bad.png")[0] == 2
+    document = json.loads(run("search", "cat", "--json")[1])
+    assert Path(document["library"]).name.startswith("demo-")
+    assert len(document["hits"]) == 4
 
 
 def test_no_library_at_all(run: Run, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,9 @@ def test_index_without_a_picture(run: Run, bundle: Path, tmp_path: Path) -> None
     assert status == 2
     assert "no pictures in" in err
     assert ONE_LINE.fullmatch(err)
-    assert not places.default_library().exists()
+    status, _, err = run("index", tmp_path / "not there")
+    assert (status, "does not exist" in err) == (2, True)
+    assert not places.default_library("tiny-0123456789ab").exists()
 
 
 def test_an_empty_library_says_so(run: Run, bundle: Path, tmp_path: Path) -> None:
