@@ -13,7 +13,7 @@ SPEECH_FRAMES = 3
 STEP_SECONDS = 0.01
 BELOW_PEAK_DB = 45.0
 """What is further under the loudest 10 ms is silence."""
-ABOVE_NOISE_DB, NOISE_BELOW_PEAK_DB = 8.0, 25.0
+ABOVE_NOISE_DB, NOISE_BELOW_PEAK_DB = 4.0, 12.0
 """So is what is not that far over the steady noise, where that noise itself lies at least so far under the peak."""
 MARGIN_SECONDS = 0.1
 
