@@ -94,7 +94,7 @@ def _accuracy(report: Mapping[str, Any]) -> list[Row]:
         largest = seen_torch["torch_max_abs_difference"]
         lines.append(
             Row(
-                f"{name}: ONNX against torch, ten shapes, half of them noise, largest difference; int8 cosine",
+                f"{name}: ONNX against torch, ten random shapes, largest difference; int8 cosine",
                 "≤ 1e-4; ≥ 0.995",
                 f"{largest:.1e}",
                 f"{cosine:.4f}",
