@@ -119,7 +119,7 @@ def test_describing_files(tiny_bundle: Path) -> None:
 
 def test_which_bundle_is_found(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sayclip_demo", None)  # as if not installed
-    with pytest.raises(BundleError, match="pip install sayclip-demo"):
+    with pytest.raises(BundleError, match=r"pip install \./demo"):
         find_bundle()
     monkeypatch.delitem(sys.modules, "sayclip_demo")
     (tmp_path / "site" / "sayclip_demo").mkdir(parents=True)

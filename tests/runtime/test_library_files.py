@@ -212,7 +212,7 @@ def test_another_space_is_refused(path):
         for opening in (Library.open, Library.open_or_create):
             with pytest.raises(SpaceMismatchError, match=words) as caught:
                 opening(path, other)
-            assert "load a bundle of space projection-1, or index the pictures into a new library" in str(caught.value)
+            assert "load a bundle of space projection-1, or index the pictures into another one" in str(caught.value)
 
 
 def test_without_an_encoder_vectors_find_and_items_change(path, encoder, picture):

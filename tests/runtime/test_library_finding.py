@@ -67,7 +67,7 @@ def test_a_file_is_itself(tmp_path):
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere does not exist: give a folder"):
+    with pytest.raises(InputError, match=r"nowhere does not exist: give a picture, or a folder"):
         find_pictures(tmp_path / "nowhere")
 
 
