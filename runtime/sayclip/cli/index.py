@@ -44,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.paths and not pictures and not failed:
         raise InputError(f"no pictures in {', '.join(arguments.paths)}", "name pictures, or a folder that holds some")
     if not pictures and not arguments.prune:  # no library is made for nothing
-        for source, message in failed:
-            print(error_line(message if source in message else f"{source}: {message}"), file=sys.stderr)
+        print_failed(failed)
         return 2
     named = named_library(arguments.library)
     with load(arguments.bundle) as encoder:
@@ -59,8 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         notice = encoder.notice
     seconds = time.perf_counter() - started
     failed += report.failed
-    for source, message in failed:
-        print(error_line(message if source in message else f"{source}: {message}"), file=sys.stderr)
+    print_failed(failed)
     good = report.added + report.unchanged + report.updated
     if arguments.json:
         document = report.to_dict()
@@ -75,6 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
         parts += [f"{len(pruned)} removed"] if arguments.prune else []
         print(f"{', '.join(parts)} in {seconds:.1f} s; {one_line(str(path))} holds {held} pictures")
     return 2 if failed and not good else 0
+
+
+def print_failed(failed: list[tuple[str, str]]) -> None:
+    """One line a picture or folder that could not be added, on stderr."""
+    for source, message in failed:
+        print(error_line(message if source in message else f"{source}: {message}"), file=sys.stderr)
 
 
 def collect(paths: list[str]) -> tuple[list[Path], list[tuple[str, str]]]:
