@@ -108,6 +108,21 @@ def test_folding_batch_norm_changes_nothing() -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in tower.modules())
 
 
+def test_folding_the_shortcut_changes_nothing() -> None:
+    torch.manual_seed(0)
+    tower = SpeechTower(SPEECH)
+    waves, length = torch.randn(4, 8000), torch.tensor([8000, 7000, 4000, 8000], dtype=torch.int32)
+    tower.train()
+    for _ in range(3):
+        tower(waves, length)  # moves the running statistics away from their start
+    tower.eval()
+    with torch.no_grad():
+        wanted = tower(waves, length)
+        assert (tower.fold()(waves, length) - wanted).abs().max() < 1e-5
+        assert (tower.fold()(waves, length) - wanted).abs().max() < 1e-5, "folded once, not again"
+    assert not any(isinstance(module, nn.BatchNorm1d) for module in tower.modules())
+
+
 def test_folded_phoneme_table_computes_the_same() -> None:
     torch.manual_seed(0)
     attributes = torch.rand(30, 12)

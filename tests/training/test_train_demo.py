@@ -15,7 +15,7 @@ from sayclip_training.demo import Budget, train_demo
 from sayclip_training.demo_data import names
 from sayclip_training.demo_data.pictures import FONT
 
-QUICK = Budget(2, 2, 2, 2, 0, 0, 1, 0)
+QUICK = Budget(2, 2, 2, 2, 0, 0, 1, 0, 0, 1)
 HAVE = FONT.exists() and names.EMOJI_TEST.exists() and names.CLDR.exists() and shutil.which("flite") is not None
 
 pytestmark = [

@@ -25,6 +25,6 @@ def add(subparsers: Any) -> None:
 def _demo(arguments: argparse.Namespace) -> int:
     from sayclip_training.demo import Budget, train_demo
 
-    quick = Budget(4, 4, 4, 4, 0, 0, 1, 0)
+    quick = Budget(4, 4, 4, 4, 0, 0, 1, 0, 0, 1)
     train_demo(arguments.out, arguments.work, quick if arguments.quick else Budget(), arguments.workers)
     return 0

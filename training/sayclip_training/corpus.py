@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from sayclip_export.models.speech import LogMel, SpeechConfig
-from sayclip_training.synthesis import distort, flite
+from sayclip_training.synthesis import distort, flite, mispronounce
 from sayclip_training.synthesis.espeak import LANGUAGES, VARIANTS, Espeak, EspeakSettings, held_back
 
 SAMPLE_RATE = 16000
@@ -32,15 +32,20 @@ class Utterance:
     speed: float
     seed: int
     distorted: bool = True
+    mispronounced: bool = False
 
 
 @dataclass
 class Corpus:
-    """Log-mel frames f16 of all utterances end to end, with offsets [N+1] and string index [N]."""
+    """Log-mel frames f16 of all utterances end to end, with offsets [N+1] and string index [N].
+
+    ``mispronounced`` bool [N]: not said with the phonemes of its string.
+    """
 
     frames: NDArray[np.float16]
     offsets: NDArray[np.int64]
     strings: NDArray[np.int32]
+    mispronounced: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.strings)
@@ -54,12 +59,14 @@ class Corpus:
         return torch.from_numpy(block), torch.from_numpy(counts)
 
 
-def plan(strings: Sequence[str], flite_each: Sequence[int], espeak_each: Sequence[int]) -> list[Utterance]:
+def plan(
+    strings: Sequence[str], flite_each: Sequence[int], espeak_each: Sequence[int], *, mispronounced: bool = False
+) -> list[Utterance]:
     """Training utterances: voices, speeds and pitches drawn from a generator seeded by the string itself."""
     variants = [v for v in VARIANTS if not held_back(v)]
     jobs = []
     for index, text in enumerate(strings):
-        rng = np.random.default_rng(_seed(f"train {text}"))
+        rng = np.random.default_rng(_seed(f"{'mispronounced' if mispronounced else 'train'} {text}"))
         for number in range(flite_each[index] + espeak_each[index]):
             said = str(rng.choice(PREFIXES)) + text if rng.random() < 0.08 else text
             voice: EspeakSettings | flite.FliteSettings
@@ -72,7 +79,8 @@ def plan(strings: Sequence[str], flite_each: Sequence[int], espeak_each: Sequenc
             else:
                 speed = float(rng.uniform(0.9, 1.15))
                 voice = _espeak_voice(variants, rng)
-            jobs.append(Utterance(index, said, voice, speed, int(rng.integers(2**31))))
+            seed = int(rng.integers(2**31))
+            jobs.append(Utterance(index, said, voice, speed, seed, mispronounced=mispronounced))
     return jobs
 
 
@@ -115,16 +123,22 @@ def load(shards: Sequence[Path]) -> Corpus:
             counts.append(data["counts"])
             strings.append(data["strings"])
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    return Corpus(np.concatenate(frames), offsets, np.concatenate(strings))
+    return Corpus(np.concatenate(frames), offsets, np.concatenate(strings), np.zeros(len(offsets) - 1, bool))
+
+
+def join(said: Corpus, mispronounced: Corpus) -> Corpus:
+    """One corpus of both."""
+    return Corpus(
+        np.concatenate([said.frames, mispronounced.frames]),
+        np.concatenate([said.offsets, said.offsets[-1] + mispronounced.offsets[1:]]),
+        np.concatenate([said.strings, mispronounced.strings]),
+        np.repeat([False, True], [len(said), len(mispronounced)]),
+    )
 
 
 def speak(job: Utterance, espeak: Espeak) -> NDArray[np.float32] | None:
     """The waveform of one utterance, f32 [S] at 16 kHz; None where the synthesiser has nothing to say."""
-    wave, rate = (
-        flite.say(job.text, job.voice)
-        if isinstance(job.voice, flite.FliteSettings)
-        else espeak.say(job.text, job.voice)
-    )
+    wave, rate = _synthesise(job, espeak)
     wave = distort.trim(wave, rate)
     if len(wave) < rate // 25 or np.abs(wave).max() < 0.01:
         return None
@@ -140,6 +154,18 @@ def speak(job: Utterance, espeak: Espeak) -> NDArray[np.float32] | None:
     wave = wave * np.float32(0.5 / peak)
     short = SAMPLE_RATE // 8 - len(wave)
     return np.pad(wave, (0, max(0, short))).astype(np.float32)
+
+
+def _synthesise(job: Utterance, espeak: Espeak) -> tuple[NDArray[np.float32], int]:
+    rng = np.random.default_rng([job.seed, 1])
+    if isinstance(job.voice, flite.FliteSettings):
+        if not job.mispronounced:
+            return flite.say(job.text, job.voice)
+        return flite.say_phonemes(mispronounce.for_flite(flite.phonemes(job.text), rng), job.voice)
+    if not job.mispronounced:
+        return espeak.say(job.text, job.voice)
+    phonemes = espeak.phonemes(job.text, job.voice.voice)
+    return espeak.say(f"[[{mispronounce.for_espeak(phonemes, rng)}]]", job.voice)
 
 
 @cache

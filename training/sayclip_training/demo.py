@@ -29,6 +29,7 @@ from sayclip_training.demo_bundle import write
 from sayclip_training.demo_data import names, pictures, queries, renders
 from sayclip_training.demo_data.strings import Strings, trained_strings
 from sayclip_training.demo_data.vocabulary import write_vocabulary
+from sayclip_training.ranks import Rank, launch
 
 WIDTH = 128
 
@@ -45,6 +46,8 @@ class Budget:
     flite_keywords: int = 6
     espeak_names: int = 24
     espeak_keywords: int = 10
+    flite_mispronounced: int = 4
+    espeak_mispronounced: int = 10
 
 
 @dataclass(frozen=True)
@@ -101,10 +104,10 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
     say("pronunciation done")
 
     config = SpeechConfig(embedding=WIDTH, phonemes=len(attributes), dropout=0.1)
-    tower = speech.train(
-        SpeechTower(config), spoken, validation, strings, teacher, bank, first, work,
-        budget.speech_steps, workers,
-    )  # fmt: skip
+    what = (SpeechTower(config), spoken, validation, strings, teacher, bank, first, work, budget.speech_steps)
+    if workers > 1:
+        launch(workers, speech.train, *what)  # leaves the finished state, which is then only loaded
+    tower = speech.train(Rank(), *what)
     say("speech done")
 
     history = f"{budget}; {len(spoken)} utterances"
@@ -113,7 +116,7 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
         "image": demo_feeds.image(image.fold(), world.pixels.numpy(), layers, history),
         "text": demo_feeds.text(text, world.tokenizer, strings.texts, history),
         "pronunciation": demo_feeds.pronunciation(student.folded(), world.phonemes, said, history),
-        "speech": demo_feeds.speech(tower, strings, history),
+        "speech": demo_feeds.speech(tower.fold(), strings, history),
     }
     write(target / "bundle", work, trained, image.config.size, EspeakG2P().version, say)
     queries.write_queries(target / "queries")
@@ -150,7 +153,10 @@ def prepare(target: Path, work: Path) -> World:
 def synthesise(
     world: World, work: Path, budget: Budget, workers: int, say: Callable[[str], None]
 ) -> tuple[corpus.Corpus, corpus.Corpus]:
-    """Training and validation speech as log-mel features: every trained name, and the keywords of several pictures."""
+    """Training and validation speech as log-mel features.
+
+    Every trained name, said well and mispronounced, and the keywords of several pictures.
+    """
     strings = world.strings
     checks = corpus.validation_plan(strings.texts, strings.names.tolist())
     validation = corpus.build(checks, work / "validation", workers)
@@ -163,8 +169,18 @@ def synthesise(
         each(budget.flite_names, budget.flite_keywords),
         each(budget.espeak_names, budget.espeak_keywords),
     )
-    spoken = corpus.build(jobs, work / "speech", workers, lambda done, total: say(f"speech: shard {done} of {total}"))
-    return spoken, validation
+    swapped = corpus.plan(
+        strings.texts,
+        each(budget.flite_mispronounced, 0),
+        each(budget.espeak_mispronounced, 0),
+        mispronounced=True,
+    )
+
+    def progress(done: int, total: int) -> None:
+        say(f"speech: shard {done} of {total}")
+
+    spoken = corpus.build(jobs, work / "speech", workers, progress)
+    return corpus.join(spoken, corpus.build(swapped, work / "mispronounced", workers, progress)), validation
 
 
 def _optional(inventory: PhonemeInventory, ipa: str) -> list[list[int]]:

@@ -22,38 +22,16 @@ from sayclip_training.corpus import Corpus, buckets
 from sayclip_training.demo_data.strings import Strings
 from sayclip_training.loop import run
 from sayclip_training.losses import bank_loss, recall
-from sayclip_training.ranks import Rank, launch
+from sayclip_training.ranks import Rank
 
 BATCH = 64  # utterances, of all processes together
 LEARNING_RATE = 2e-3
 CTC_LAYER = 3
-HARDER = (0.3, 0.55)  # the part of the run over which augmentation grows: words are learnt first, then voices
+HARDER = (0.2, 0.5)  # the part of the run over which augmentation grows: words are learnt first, then voices
 SCALE = (10.0, 25.0)  # of the logits, from the start to a quarter of the way: a sharp softmax over noise stalls
 
 
 def train(
-    tower: SpeechTower,
-    corpus: Corpus,
-    validation: Corpus,
-    strings: Strings,
-    texts: Tensor,
-    pictures: Tensor,
-    phonemes: Sequence[Sequence[int]],
-    folder: Path,
-    steps: int,
-    workers: int = 1,
-) -> SpeechTower:
-    """Train for ``steps`` batches in ``workers`` processes; returns the exponential moving average of the weights.
-
-    ``texts`` f32 [S,D] and ``pictures`` f32 [P,D]: the frozen space; ``phonemes``: ids of every string for CTC.
-    """
-    what = (tower, corpus, validation, strings, texts, pictures, phonemes, folder, steps)
-    if workers > 1:
-        launch(workers, _train, *what)  # leaves the finished state, which is then only loaded
-    return _train(Rank(), *what)
-
-
-def _train(
     rank: Rank,
     tower: SpeechTower,
     corpus: Corpus,
@@ -65,7 +43,12 @@ def _train(
     folder: Path,
     steps: int,
 ) -> SpeechTower:
-    average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992))
+    """Train for ``steps`` batches, as ``rank`` of several processes; returns the moving average of the weights.
+
+    ``texts`` f32 [S,D] and ``pictures`` f32 [P,D]: the frozen space; ``phonemes``: ids of every string for CTC. Only
+    the rank that leads has the average, and leaves it in ``folder``, from where a finished run is loaded.
+    """
+    average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992), use_buffers=True)
     target, ignored = torch.from_numpy(strings.target), torch.from_numpy(strings.ignored)
     spoken = np.unique(corpus.strings)
     slot = torch.full((len(texts),), -1)
@@ -111,10 +94,13 @@ def _train(
         }
         if heard is not None:
             said = [labels[row] for row in rows]
-            ctc = nn.functional.ctc_loss(
-                heard.float().log_softmax(-1).transpose(0, 1), torch.cat(said), tower.frames(counts),
-                torch.tensor([len(s) for s in said]), zero_infinity=True,
+            lengths = torch.tensor([len(s) for s in said])
+            each = nn.functional.ctc_loss(
+                heard.float().log_softmax(-1).transpose(0, 1), torch.cat(said), tower.frames(counts), lengths,
+                reduction="none", zero_infinity=True,
             )  # fmt: skip
+            plain = torch.from_numpy(~corpus.mispronounced[chosen])
+            ctc = (each / lengths.clamp(min=1))[plain].sum() / plain.sum().clamp(min=1)
             loss = loss + ctc
             metrics["ctc"] = ctc.item()
         loss.backward()

@@ -34,6 +34,7 @@ class SpeechConfig:
     kernel: int = 3
     head_heads: int = 8
     head_hidden: int = 1536
+    pools: int = 4
     embedding: int = 128
     phonemes: int = 0
     dropout: float = 0.0
@@ -149,6 +150,38 @@ class ParallelHead(nn.Module):
         return self.projection(self.norm(x)[:, 0])
 
 
+class Shortcut(nn.Module):
+    """Frames [B,T,W] pooled by their maximum and by learnt weights, batch-normalised, straight to the embedding [B,D].
+
+    The CLS row starts as a mean over all frames, in which utterances hardly differ, and stays so for a third of a short
+    training; beside this path it learns from the first steps on.
+    """
+
+    def __init__(self, config: SpeechConfig) -> None:
+        super().__init__()
+        pooled = (config.pools + 1) * config.width
+        self.weights = nn.Linear(config.width, config.pools)
+        self.norm: nn.Module = nn.BatchNorm1d(pooled)
+        self.projection = nn.Linear(pooled, config.embedding)
+
+    def forward(self, frames: Tensor, attention_mask: Tensor) -> Tensor:
+        mask = attention_mask[:, 0, 0, :, None]
+        weights = torch.softmax(self.weights(frames) + mask, dim=1)
+        means = (weights.transpose(1, 2) @ frames).flatten(1)
+        return self.projection(self.norm(torch.cat([means, (frames + mask).amax(1)], dim=1)))
+
+    def fold(self) -> None:
+        """Fold the batch norm into the projection, in place."""
+        if isinstance(self.norm, nn.BatchNorm1d):
+            norm, linear = self.norm, self.projection
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight.data / torch.sqrt(norm.running_var + norm.eps)
+            linear.bias.data += linear.weight.data @ (norm.bias.data - norm.running_mean * scale)
+            linear.weight.data *= scale
+            self.norm = nn.Identity()
+
+
 class SpeechTower(nn.Module):
     """``forward(waveform f32 [B,S] 16 kHz, length i32 [B] samples) -> f32 [B,D]``, L2-normalised; S >= 400."""
 
@@ -163,7 +196,7 @@ class SpeechTower(nn.Module):
         self.position = nn.Conv1d(width, width, 15, padding=7, groups=16)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.layer_weights = nn.Parameter(torch.zeros(config.layers + 1))
-        self.head = ParallelHead(config)
+        self.head, self.shortcut = ParallelHead(config), Shortcut(config)
         self.phonemes = nn.Linear(width, config.phonemes) if config.phonemes else None
 
     def hidden_states(self, log_mel: Tensor, valid: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -192,7 +225,12 @@ class SpeechTower(nn.Module):
         states, attention_mask = self.hidden_states(log_mel, valid)
         weights = torch.softmax(self.layer_weights, 0)
         mixed = torch.stack([nn.functional.layer_norm(x, x.shape[-1:]) for x in states], -1) @ weights
-        return self.head(mixed, attention_mask), states
+        return self.head(mixed, attention_mask) + self.shortcut(mixed, attention_mask), states
 
     def forward(self, waveform: Tensor, length: Tensor) -> Tensor:
         return unit(self.features(*self.front(waveform, length))[0])
+
+    def fold(self) -> SpeechTower:
+        """Fold the shortcut's batch norm into its projection, in place; for evaluation and export only."""
+        self.eval().shortcut.fold()
+        return self

@@ -27,7 +27,11 @@ VARIANTS = (
     "steph", "steph2", "steph3", "travis", "victor", "zac", "whisperf",
 )  # fmt: skip
 
-_SYNCHRONOUS, _UTF8 = 2, 1  # samples go to the callback before espeak_Synth returns; the other mode polls and sleeps
+_SYNCHRONOUS, _UTF8, _PHONEMES = (
+    2,
+    1,
+    0x100,
+)  # samples go to the callback before espeak_Synth returns; the other mode polls and sleeps
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -61,6 +65,8 @@ class Espeak:
         library.espeak_Initialize.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_int]
         library.espeak_Synth.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint,
                                          ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p]  # fmt: skip
+        library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._library, self._chunks = library, list[NDArray[np.int16]]()
         self._callback = _CALLBACK(self._receive)  # kept: the library holds only a bare pointer
         self.sample_rate: int = library.espeak_Initialize(
@@ -69,17 +75,28 @@ class Espeak:
         library.espeak_SetSynthCallback(self._callback)
 
     def say(self, text: str, settings: EspeakSettings) -> tuple[NDArray[np.float32], int]:
-        """Synthesise; an unknown voice raises ValueError."""
+        """Synthesise; what stands in ``[[ ]]`` is read as phonemes. An unknown voice raises ValueError."""
         library = self._library
-        if library.espeak_SetVoiceByName(settings.voice.encode()) != 0:
-            raise ValueError(f"espeak-ng has no voice {settings.voice!r}")
+        self._choose(settings.voice)
         for parameter, value in ((_RATE, settings.rate), (_PITCH, settings.pitch), (_RANGE, settings.pitch_range)):
             library.espeak_SetParameter(parameter, value, 0)
         self._chunks.clear()
         data = text.encode() + b"\0"
-        library.espeak_Synth(data, len(data), 0, 1, 0, _UTF8, None, None)
+        library.espeak_Synth(data, len(data), 0, 1, 0, _UTF8 | _PHONEMES, None, None)
         wave = np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
         return wave.astype(np.float32) / np.float32(32768), self.sample_rate
+
+    def phonemes(self, text: str, voice: str) -> str:
+        """espeak-ng's mnemonics for ``text``, separated by ``|``, words by spaces; ``say`` reads them in ``[[ ]]``."""
+        self._choose(voice)
+        rest, clauses = ctypes.c_char_p(text.encode()), []
+        while rest.value:
+            clauses.append(self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, ord("|") << 8).decode())
+        return " ".join(clauses)
+
+    def _choose(self, voice: str) -> None:
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"espeak-ng has no voice {voice!r}")
 
     def _receive(self, samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
         if count > 0 and samples:
