@@ -17,8 +17,8 @@ from sayclip.errors import BundleError
 
 OPSETS = range(18, 21)  # what every backend of a bundle takes; 21 and later bring operators TensorRT-RTX refuses
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
-_ITEM_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.INT32: 4, TensorProto.INT64: 8}
-_FOLDABLE = frozenset({"Constant", "Identity", "Transpose", "Reshape"})
+_ITEM_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.FLOAT16: 2, TensorProto.INT32: 4, TensorProto.INT64: 8}
+_FOLDABLE = frozenset({"Constant", "Identity", "Transpose", "Reshape", "Cast"})
 
 
 def load_model(path: str | Path) -> ModelProto:
@@ -104,7 +104,7 @@ class GraphView:
         self._ranks: dict[str, int] | None = None
 
     def is_constant(self, tensor: str) -> bool:
-        """Whether a tensor is an initialiser, or made of one by Identity, Transpose or Reshape alone."""
+        """Whether a tensor is an initialiser, or made of one by Identity, Transpose, Reshape or Cast alone."""
         if tensor in self.initialisers:
             return True
         node = self.producers.get(tensor)
@@ -123,6 +123,8 @@ class GraphView:
         if node.op_type == "Constant":
             return _constant_value(values)
         data = self.constant(node.input[0])
+        if node.op_type == "Cast":  # weights kept as fp16
+            return data.astype(onnx.helper.tensor_dtype_to_np_dtype(values["to"]))
         if node.op_type == "Transpose":
             return np.transpose(data, values.get("perm"))
         if node.op_type == "Reshape":

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from onnx import ModelProto, NodeProto, TensorProto
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from sayclip.errors import InputError
 
@@ -124,11 +125,11 @@ def _site(view: GraphView, name: str, node: NodeProto) -> Site | str:
         return "no constant weight"
     if view.is_constant(activation):
         return "no activation"
-    source = view.initialisers.get(view.origin(weight))
-    if source is not None and source.data_type != TensorProto.FLOAT:
-        return f"weight is {TensorProto.DataType.Name(source.data_type)}, not FLOAT"
-    values = attributes(node)
-    shape = view.constant(weight).shape
+    value = view.constant(weight)
+    if value.dtype != np.float32:
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        return f"weight is {TensorProto.DataType.Name(kind)}, not FLOAT"
+    values, shape = attributes(node), value.shape
     if node.op_type == "Conv":
         reduction = 1
         for size in shape[1:]:

@@ -15,7 +15,7 @@ from sayclip.errors import BundleError
 
 INLINE_BYTES = 1024  # smaller floats stay in the structure, where shape inference and constant folding see them
 LARGE_BYTES = 1 << 20
-_EXTERNAL = (TensorProto.INT8, TensorProto.FLOAT)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 @contextmanager
@@ -37,9 +37,8 @@ def write_data(model: ModelProto, path: Path) -> None:
     with path.open("wb") as file:
         for tensor in model.graph.initializer:
             raw = tensor.raw_data
-            if tensor.data_type not in _EXTERNAL or not tensor.dims:
-                continue
-            if tensor.data_type == TensorProto.FLOAT and len(raw) < INLINE_BYTES:
+            large = tensor.data_type in _FLOATS and len(raw) >= INLINE_BYTES
+            if not tensor.dims or not (large or tensor.data_type == TensorProto.INT8):
                 continue
             file.write(bytes(-file.tell() % (4096 if len(raw) >= LARGE_BYTES else 64)))
             offset = file.tell()

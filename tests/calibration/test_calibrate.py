@@ -56,6 +56,34 @@ def test_excluded_and_given_back_layers_are_named_with_their_reason(text: Any, t
     assert strict.master.worst >= 0.99998
 
 
+def test_weights_stored_as_fp16_quantise_to_the_same_numbers_in_less_space(text: Any, tmp_path: Path) -> None:
+    """A graph whose weights are all fp16 values gives the same int8 graph whether it stores them as fp16 or fp32."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    from sayclip_calibration.session import Runner
+    from sayclip_export.halves import store_halves
+
+    model = onnx.load(text.path)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16).astype(np.float32), tensor.name))
+    whole, halved = tmp_path / "whole.onnx", tmp_path / "halved.onnx"
+    onnx.save(model, whole)
+    onnx.save(model, halved)
+    assert store_halves(halved) > 0
+    first = quantise_encoder(text.path, tmp_path, "text", text.feeds, gate=None).placement.nodes[0]
+    one = quantise_encoder(whole, tmp_path / "one", "text", text.feeds, exclude=[first], gate=None)
+    two = quantise_encoder(halved, tmp_path / "two", "text", text.feeds, exclude=[first], gate=None)
+    assert two.placement.nodes == one.placement.nodes
+    assert two.files.data.stat().st_size < one.files.data.stat().st_size - 2 * 64 * 64
+    for a, b in ((one.files.master, two.files.master), (one.files.unsigned, two.files.unsigned)):
+        for feed in text.others:
+            wanted, got = (Runner(path, optimise=True).run(feed, ["embedding"])[0] for path in (a, b))
+            assert np.array_equal(wanted, got)
+
+
 def test_the_same_feeds_give_the_same_files(image: Any, tmp_path: Path) -> None:
     one = quantise_encoder(image.path, tmp_path / "a", "image", image.feeds)
     two = quantise_encoder(image.path, tmp_path / "b", "image", image.feeds)
