@@ -27,7 +27,7 @@ from sayclip_training.ranks import Rank
 BATCH = 64  # utterances, of all processes together
 LEARNING_RATE = 2e-3
 CTC_LAYER = 3
-HARDER = (0.2, 0.5)  # the part of the run over which augmentation grows: words are learnt first, then voices
+HARDER = (0.4, 0.6)  # the part of the run over which augmentation grows: words are learnt first, then voices
 SCALE = (10.0, 25.0)  # of the logits, from the start to a quarter of the way: a sharp softmax over noise stalls
 
 
