@@ -2,7 +2,7 @@
 
 SpeechCLIP's parallel idea (Shih et al. 2022, arXiv 2210.00705): the embedding of an utterance is pulled to the picture
 it means. Beside that: the text embedding of what is said, and, while training only, CTC on phonemes from the third
-hidden state, which makes the layers hear words rather than voices.
+hidden state, which makes the layers hear words rather than voices (not of mispronounced names: their phonemes differ).
 """
 
 from __future__ import annotations
