@@ -46,7 +46,7 @@ def test_other_bad_values_are_refused() -> None:
 
 
 def test_what_must_be_said_names_its_key() -> None:
-    with pytest.raises(CheckpointError, match="--set hubert.heads=NUMBER"):
+    with pytest.raises(CheckpointError, match=r"--set hubert\.heads=NUMBER"):
         Overrides().require_integer("hubert.heads", "the width 100 does not tell the number of heads")
 
 
