@@ -77,5 +77,6 @@ class SpeechClip(nn.Module):
                 found["keyword_ids"], found["keyword_scores"] = heard.keywords.ids, heard.keywords.scores
             if heard.slots is not None:
                 found["keyword_count"] = heard.slots.count
-        found["embedding"] = found.get("parallel_embedding", found.get("cascaded_embedding"))  # type: ignore[assignment]
+        first = "parallel_embedding" if "parallel_embedding" in found else "cascaded_embedding"
+        found["embedding"] = found[first]
         return tuple(found[name] for name in self.outputs)
