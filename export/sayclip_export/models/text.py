@@ -33,7 +33,7 @@ class TextConfig:
 
 
 def causal_mask(context: int) -> Tensor:
-    """What attention adds to its scores, f32 [context,context], so that no position sees a later one."""
+    """f32 [context,context] to add to scores: every position sees itself and what is before it."""
     return torch.full((context, context), MASKED).triu(1)
 
 
