@@ -93,14 +93,14 @@ def read_branch(state: State, at: str, config: BranchConfig, table: Tensor, ids:
     """Take the head below ``at`` out of ``state``. Keywords are rows of ``table`` [V,W] and mean ``ids`` i32 [V];
     ``text`` is CLIP's tower over its full table, whose other weights they share."""
     filling = Filling(state, lambda: Branch(config))
-    tokens = [name for name in ("cls", "parallel_cls", "cascaded_cls") if state.has(f"{at}{name}")]
-    parts = [state.take(at + name, state.shape(at + name, 3)) for name in tokens]
-    device = table.device
-    joined = torch.cat(parts, dim=1) if parts else torch.zeros(1, 0, config.width, device=device)
-    if tuple(joined.shape) != filling.wanted["tokens"]:
-        wanted = list(filling.wanted["tokens"])
-        raise refuse(f"{state.where}: {at}{tokens[0]} has the shape {list(joined.shape)}, wanted {wanted}")
-    filling.put("tokens", joined)
+    names = [at + name for name in ("cls", "parallel_cls", "cascaded_cls") if state.has(at + name)]
+    parts = [state.take(name, (1, state.shape(name, 3)[1], config.width)) for name in names]
+    tokens = torch.cat(parts, dim=1) if parts else torch.zeros(1, 0, config.width, device=table.device)
+    if tokens.shape[1] != config.tokens:
+        raise refuse(
+            f"{state.where}: {' and '.join(names) or at + 'cls'} hold {tokens.shape[1]} tokens, wanted {config.tokens}"
+        )
+    filling.put("tokens", tokens)
     if config.hidden:
         layer = f"{at}self_att.model.layers.0"
         filling.attention("block.attention", f"{layer}.self_attn")
@@ -167,9 +167,13 @@ def _cascaded(where: Where, width: int, heads: int, embedding: int, text: ClipTe
     hidden, eps = _block(where)
     if cif:
         _check_cif(section(where.settings, "downsampling", "cif"))
-    layers = 0
+    layers, kernel = 0, 3
     while where.has(f"downsampling.conv.{3 * layers}."):
         layers += 1
+    if cif:
+        kernel = where.shape("downsampling.conv.0.weight", 3)[2]
+        if kernel % 2 == 0:
+            raise refuse(f"{where.state.where}: {where.at}downsampling.conv.0.weight is {kernel} wide, wanted odd")
     return BranchConfig(
         width,
         heads,
@@ -182,7 +186,7 @@ def _cascaded(where: Where, width: int, heads: int, embedding: int, text: ClipTe
         keyword_hidden=where.hidden("linear_proj"),
         norms=_norms(where, text.width, 1 if cif else number),
         cif_layers=layers,
-        cif_kernel=where.shape("downsampling.conv.0.weight", 3)[2] if cif else 3,
+        cif_kernel=kernel,
         tail=section(where.settings, "downsampling", "cif").number("tail_handling_firing_threshold", 0.5),
         eps=eps,
         text=text,
@@ -236,7 +240,7 @@ def _keywords(
     filling.put("keywords.barred", barred)
     for key, value in text.state_dict().items():
         filling.put(f"keywords.text.{key}", table if key == "token_embedding.weight" else value)
-    state.drop(lambda key: key == f"{at}vector_quantizer.curr_temp")
+    state.drop({f"{at}vector_quantizer.curr_temp"}.__contains__)
 
 
 def _fold_norms(state: State, at: str, shape: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -254,7 +258,7 @@ def _fold_norms(state: State, at: str, shape: tuple[int, ...], device: torch.dev
         weight, bias, mean, variance = (state.take(f"{name}.{part}", (channels,)).double() for part in parts)
         scale = weight / torch.sqrt(variance + _EPS)
         folded.append((scale, bias - mean * scale))
-        state.drop(lambda key, name=name: key == f"{name}.num_batches_tracked")  # type: ignore[misc]
+        state.drop({f"{name}.num_batches_tracked"}.__contains__)
     pairs = []
     for values in zip(*folded, strict=True):
         whole = torch.stack(values) if apart else values[0].view(width, norms).T.contiguous()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,6 @@ from sayclip_export.readers.errors import CheckpointError, refuse
 from sayclip_export.readers.tensors import as_float32
 
 _REMEDY = "download the checkpoint again, or name another one"
-M = TypeVar("M", bound=nn.Module)
 
 
 class State:

@@ -63,6 +63,22 @@ def test_a_missing_key(key: str, golden_speechclip: Get) -> None:
     assert f"some.ckpt lacks {key}" in refused(state, config)
 
 
+@pytest.mark.parametrize("name", ["parallel_cls", "cascaded_cls"])
+def test_a_missing_token_of_a_hybrid(name: str, golden_speechclip: Get) -> None:
+    state, config = loaded(golden_speechclip("base_cascaded"))
+    state, config = without_aliases(state), copy.deepcopy(config)
+    hybrid(state, config)
+    del state[f"cascaded_branch.{name}"]
+    wanted = "cascaded_branch.cascaded_cls hold 8 tokens, wanted 9" if name[0] == "p" else "lacks cascaded_branch.casc"
+    assert wanted in refused(state, config)
+
+
+def test_the_missing_token_of_a_parallel_head(golden_speechclip: Get) -> None:
+    state, config = loaded(golden_speechclip("base_parallel"))
+    del state["parallel_branch.cls"]
+    assert "parallel_branch.cls hold 0 tokens, wanted 1" in refused(state, config)
+
+
 def test_a_whole_part_missing(golden_speechclip: Get) -> None:
     """What is left is a model of another kind, which the configuration contradicts."""
     state, config = loaded(golden_speechclip("plus_base_hybrid_plus"))
@@ -85,6 +101,13 @@ def test_a_whole_part_missing(golden_speechclip: Get) -> None:
             "cascaded_branch.cls",
             lambda x: x[..., :40],
             "cascaded_branch.cls has the shape [1, 1, 40], wanted [1, 1, 48]",
+        ),
+        ("cascaded_branch.cls", lambda x: x.expand(1, 2, 48), "cascaded_branch.cls hold 2 tokens, wanted 1"),
+        ("cascaded_branch.downsampling.conv.0.weight", lambda x: x[..., :2], "conv.0.weight is 2 wide, wanted odd"),
+        (
+            "cascaded_branch.downsampling.conv.0.weight",
+            lambda x: x[:40],
+            "has the shape [40, 48, 3], wanted [48, 48, 3]",
         ),
         ("cascaded_branch.cls", lambda x: x[0], "cascaded_branch.cls has the shape [1, 48], wanted 3 dimensions"),
         ("audio_encoder.weightedsum_layer.weights", lambda x: x[:3], "has the shape [3], wanted [4]"),
