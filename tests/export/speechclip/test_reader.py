@@ -13,8 +13,8 @@ import torch
 from speechclip_parts import SET, Golden, feed, loaded, named, random_waves, read_state, save, without_aliases
 from torch import Tensor
 
-from sayclip.errors import InputError
-from sayclip_export.graphs import verify
+from sayclip.errors import BundleError, InputError
+from sayclip_export.graphs import require, verify
 from sayclip_export.models.hubert import normalise_wave
 from sayclip_export.readers.errors import CheckpointError
 from sayclip_export.readers.overrides import Overrides
@@ -395,4 +395,5 @@ def test_another_function_is_noticed(golden_speechclip: Get, speech_graph: Calla
     state, config = loaded(golden_speechclip("base_cascaded"))
     other = read_state(without_aliases(state), config, hubert__heads="2").speech
     agreement = verify(speech_graph("base_cascaded"), other, [feed(random_waves(16000))], other.outputs)
-    assert agreement.largest > 1e-3
+    with pytest.raises(BundleError, match=r"differs from torch by .*, wanted at most 1e-04"):
+        require(agreement, speech_graph("base_cascaded"))
