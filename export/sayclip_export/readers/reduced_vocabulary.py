@@ -48,10 +48,10 @@ def token_ids(state: State, reduced: Tensor, full: Tensor) -> Tensor:
         )
     ids = torch.tensor([known[row] for row in rows], dtype=torch.int32)
     special = {PAD: 0, SOT: full.shape[0] - 2, EOT: full.shape[0] - 1}
-    for row, wanted in special.items():
-        if len(ids) <= row or int(ids[row]) != wanted:
-            seen = int(ids[row]) if len(ids) > row else "missing"
-            raise refuse(f"{state.where}: row {row} of {REDUCED} is token {seen}, wanted {wanted}")
+    for place, wanted in special.items():
+        seen = int(ids[place]) if place < len(ids) else None
+        if seen != wanted:
+            raise refuse(f"{state.where}: row {place} of {REDUCED} is token {seen}, wanted {wanted}")
     return ids
 
 
