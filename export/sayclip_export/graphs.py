@@ -20,7 +20,7 @@ from sayclip.errors import BundleError
 from sayclip.sessions.onnxruntime import import_onnxruntime
 
 OPSET = 18  # TensorRT takes 18 to 20; 18 with eager attention gives the smallest graphs
-_OUTPUT = "embedding_of_the_contract"
+_OUTPUT = "{}_of_the_contract"
 Feeds = dict[str, NDArray[np.generic]]
 
 
@@ -39,10 +39,13 @@ SHAPES = {
 }
 
 
-def export_graph(name: str, module: nn.Module, example: Sequence[Tensor], target: Path) -> None:
+def export_graph(
+    name: str, module: nn.Module, example: Sequence[Tensor], target: Path, outputs: Sequence[str] = ("embedding",)
+) -> None:
     """Write ``module`` as ``target`` (one file, fp32, opset 18), with free batch and length; checked by onnx.
 
-    ``example``: inputs in the order of ``SHAPES[name]``, batch and free lengths of at least 2.
+    ``example``: inputs in the order of ``SHAPES[name]``, batch and free lengths of at least 2. ``outputs``: names of
+    what ``module`` returns, a tensor or a tuple of them, each with the batch first.
     """
     shape = SHAPES[name]
     free: dict[str, torch.export.Dim] = {}
@@ -58,15 +61,16 @@ def export_graph(name: str, module: nn.Module, example: Sequence[Tensor], target
             dynamo=True,
             opset_version=OPSET,
             input_names=list(shape.inputs),
-            output_names=[_OUTPUT],
+            output_names=[_OUTPUT.format(output) for output in outputs],
             dynamic_shapes=dynamic,
             external_data=False,
             optimize=True,
         )
     assert program is not None  # only an export to a file returns none
     model = program.model_proto
-    _rename(model, "embedding", "embedding_inner")  # what the exporter calls the output of a Gather
-    _rename(model, _OUTPUT, "embedding")
+    for output in outputs:
+        _rename(model, output, f"{output}_inner")  # the exporter calls the output of a Gather "embedding"
+        _rename(model, _OUTPUT.format(output), output)
     _name_dimensions(model, shape)
     _forget_sources(model)
     onnx.checker.check_model(model, full_check=True)
@@ -75,37 +79,60 @@ def export_graph(name: str, module: nn.Module, example: Sequence[Tensor], target
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an ONNX graph compares with torch: largest absolute difference and smallest cosine over all rows."""
+    """How an ONNX graph compares with torch: largest absolute difference and smallest cosine over all rows.
+
+    ``equal_ids``: the share of whole numbers, such as keyword ids, that are equal; None where a graph gives none.
+    """
 
     largest: float
     cosine: float
     shapes: int
+    equal_ids: float | None = None
 
 
-def verify(graph: Path, module: nn.Module, feeds: Sequence[Feeds]) -> Agreement:
-    """Run ``graph`` in ONNX Runtime and ``module`` in torch on each of ``feeds`` and compare embeddings [B,D]."""
+def verify(
+    graph: Path, module: nn.Module, feeds: Sequence[Feeds], outputs: Sequence[str] = ("embedding",)
+) -> Agreement:
+    """Run ``graph`` in ONNX Runtime and ``module`` in torch on each of ``feeds`` and compare ``outputs``.
+
+    Embeddings [B,D] by difference and cosine, whole numbers by equality, all others by difference.
+    """
     session = import_onnxruntime().InferenceSession(str(graph), providers=["CPUExecutionProvider"])
     largest, cosine = 0.0, 1.0
+    equal: list[NDArray[np.bool_]] = []
     for feed in feeds:
-        got = session.run(["embedding"], feed)[0]
+        got = session.run(list(outputs), feed)
         with torch.inference_mode():
-            wanted = module.eval()(*(torch.from_numpy(value) for value in feed.values())).numpy()
-        if got.shape != wanted.shape or not np.isfinite(got).all():
-            raise BundleError(
-                f"{graph.name} gives {got.shape}, torch gives {wanted.shape}, or values are not finite",
-                "export again with the versions of pyproject.toml",
-            )
-        largest = max(largest, float(np.abs(got - wanted).max()))
-        norms = np.linalg.norm(got, axis=1) * np.linalg.norm(wanted, axis=1)
-        cosine = min(cosine, float(((got * wanted).sum(1) / np.maximum(norms, 1e-12)).min()))
-    return Agreement(largest, cosine, len(feeds))
+            wanted = module.eval()(*(torch.from_numpy(value) for value in feed.values()))
+        for name, ours, theirs in zip(outputs, got, [wanted] if isinstance(wanted, Tensor) else wanted, strict=True):
+            known = theirs.numpy()
+            if ours.shape != known.shape or ours.dtype != known.dtype or not np.isfinite(ours).all():
+                raise BundleError(
+                    f"{graph.name}: {name} is {ours.dtype} {ours.shape}, torch gives {known.dtype} {known.shape}, or "
+                    "values are not finite",
+                    "export again with the versions of pyproject.toml",
+                )
+            if np.issubdtype(ours.dtype, np.integer):
+                equal.append((ours == known).ravel())
+                continue
+            largest = max(largest, float(np.abs(ours - known).max()))
+            if name.endswith("embedding"):
+                norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(known, axis=1)
+                cosine = min(cosine, float(((ours * known).sum(1) / np.maximum(norms, 1e-12)).min()))
+    share = float(np.concatenate(equal).mean()) if equal else None
+    return Agreement(largest, cosine, len(feeds), share)
 
 
 def require(agreement: Agreement, graph: Path, largest: float = 1e-4) -> None:
-    """Refuse a graph that is further than ``largest`` from torch."""
+    """Refuse a graph that is further than ``largest`` from torch, or chooses other ids."""
     if agreement.largest > largest:
         raise BundleError(
             f"{graph.name} differs from torch by {agreement.largest:.2e}, wanted at most {largest:.0e}",
+            "report it with the versions of torch, onnxscript and onnxruntime",
+        )
+    if agreement.equal_ids is not None and agreement.equal_ids < 1:
+        raise BundleError(
+            f"{graph.name} gives {agreement.equal_ids:.2%} of torch's ids, wanted all of them",
             "report it with the versions of torch, onnxscript and onnxruntime",
         )
 
@@ -124,11 +151,12 @@ def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
 
 
 def _name_dimensions(model: onnx.ModelProto, shape: GraphShape) -> None:
-    """Free dimensions under the contract's names, and an output whose rows are ``batch``."""
+    """Free dimensions under the contract's names, and outputs whose rows are ``batch``."""
     for value, axes in zip(model.graph.input, shape.inputs.values(), strict=True):
         for axis, label in axes.items():
             value.type.tensor_type.shape.dim[axis].dim_param = label
-    model.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    for value in model.graph.output:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
     del model.graph.value_info[:]
 
 
