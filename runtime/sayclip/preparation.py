@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,7 @@ from sayclip.errors import AudioError, BundleError, SayclipError
 
 if TYPE_CHECKING:
     from sayclip.inputs.audio import AudioSettings
+    from sayclip.inputs.log_mel import LogMelSettings
     from sayclip.inputs.pictures import PictureSettings
     from sayclip.phonemes.g2p import EspeakG2P
     from sayclip.phonemes.inventory import PhonemeInventory
@@ -99,13 +101,12 @@ class Preparation:
     ) -> list[NDArray[np.float32]]:
         """Log-mel images [n, 3, mels, mels] of each recording, n at least 1. Raises AudioError, NoSpeechError."""
         from sayclip.inputs.audio import AudioSettings, read_stereo
-        from sayclip.inputs.log_mel import LogMelSettings, log_mel_images
+        from sayclip.inputs.log_mel import log_mel_images
 
         _refuse_numbers(sources)
         how = self._entry("audio", LogMelPreprocessing)
         hearing = AudioSettings(how.sample_rate, how.min_seconds, how.max_seconds)
-        names = ("sample_rate", "window", "hop", "mels", "low_hz", "high_hz", "top_db", "edge", "max_segments", "cut")
-        settings = LogMelSettings(**{name: getattr(how, name) for name in names})
+        settings = log_mel_settings(how)
 
         def images(source: Any) -> NDArray[np.float32]:
             return log_mel_images(read_stereo(source, hearing, sample_rate=sample_rate), settings)
@@ -169,6 +170,13 @@ class Preparation:
                 "give IPA strings instead of words",
             )
         return g2p
+
+
+def log_mel_settings(how: LogMelPreprocessing) -> LogMelSettings:
+    """The part of the manifest's entry that the images depend on."""
+    from sayclip.inputs.log_mel import LogMelSettings
+
+    return LogMelSettings(**{part.name: getattr(how, part.name) for part in fields(LogMelSettings)})
 
 
 def _refuse_numbers(sources: Sequence[Any]) -> None:

@@ -122,13 +122,13 @@ def test_the_exported_form_is_the_normalised_one(tower: ClipAudio, vectors: dict
         (
             "retrieval_with_cross",
             507,
-            {"cross, CLIP-like": 50, "the score of a pair": 2, "the temperature of training": 1},
+            {"CLIP-like fusion": 50, "the score of a pair": 2, "the temperature of training": 1},
             "CLIP-like",
         ),
         (
             "caption",
             511,
-            {"captioning": 6, "cross, CLIP-like": 50, "the temperature of training": 1},
+            {"captioning": 6, "CLIP-like fusion": 50, "the temperature of training": 1},
             "CLIP-like",
         ),
     ],

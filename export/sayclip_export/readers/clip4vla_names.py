@@ -59,7 +59,7 @@ _HEADS = {
     ),
     "classification": rf"cls_linear\.[01]\.{_ENDS}",
 }
-DROPPED = {**{f"cross, {layout}": pattern for layout, pattern in _CROSS.items()}, **_HEADS}
+DROPPED = {**{f"{layout} fusion": pattern for layout, pattern in _CROSS.items()}, **_HEADS}
 """What is left behind, by name, and the keys it covers: it scores pairs or writes captions, and encodes nothing."""
 
 
@@ -107,7 +107,7 @@ def sort_left_over(keys: Iterable[str]) -> tuple[dict[str, list[str]], list[str]
 
 def cross_layouts(dropped: Mapping[str, object]) -> list[str]:
     """The layouts of the fusion transformer among the rules of ``sort_left_over``; a sound file has one or none."""
-    return [layout for layout in _CROSS if f"cross, {layout}" in dropped]
+    return [layout for layout in _CROSS if f"{layout} fusion" in dropped]
 
 
 def _sources(tower: nn.Module, names: Mapping[str, str], prefix: str) -> Iterator[tuple[str, Source]]:
