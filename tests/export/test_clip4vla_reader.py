@@ -242,6 +242,12 @@ def test_a_view_that_claims_more_than_there_is(tmp_path: Path, state: State) -> 
     refused(tmp_path / "model", r"token_embedding.weight has the shape \[1099511627776, 64\], more than the file holds")
 
 
+@pytest.mark.parametrize("odd", [torch.eye(64).to_sparse(), torch.empty(60, 64, device="meta")])
+def test_tensors_without_plain_values(tmp_path: Path, state: State, odd: Tensor) -> None:
+    torch.save({**state, "clip.token_embedding.weight": odd}, tmp_path / "model")
+    refused(tmp_path / "model", r"clip\.token_embedding\.weight is torch\.\w+ on \w+, wanted plain values")
+
+
 # Damage
 
 
@@ -341,7 +347,7 @@ def test_a_live_payload_is_refused_before_it_runs(tmp_path: Path, state: State, 
 
 def test_a_bare_pickle_with_a_payload(tmp_path: Path) -> None:
     target = tmp_path / "ran"
-    (tmp_path / "model").write_bytes(pickle.dumps(Payload(target)))
+    (tmp_path / "model").write_bytes(pickle.dumps(Payload(target), protocol=2))
     refused(tmp_path / "model", "was not run")
     assert not target.exists()
 

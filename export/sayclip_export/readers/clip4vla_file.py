@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sayclip_export.readers.errors import CheckpointError, refuse
@@ -27,6 +28,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except CheckpointError as error:
         raise refuse(error.problem, REMEDY) from None
     for key, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+            raise refuse(f"{path}: {key} is {tensor.layout} on {tensor.device}, wanted plain values", REMEDY)
         # A view may claim any size; copying it would ask for all of that.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise refuse(f"{path}: {key} has the shape {list(tensor.shape)}, more than the file holds of it", REMEDY)
