@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 WIDTH = 32
 PICTURE = 16
+SIDE = 32
 FRAME, HOP, FILTERS = 400, 160, 24
 TOKENS = 600
 PHONEMES = "pbtdkɡmnŋfvθðszʃʒhɹjwlɪɛæʌʊəɑɔiuoea"
@@ -41,6 +43,26 @@ def tiny_bundle_master(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tiny_bundle_master: Path, tmp_path: Path) -> Path:
     """A bundle with all four encoders, fp32, and int8 and int8-u8 for images; a copy, free to be damaged."""
     return Path(shutil.copytree(tiny_bundle_master, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def sound_bundle(tiny_bundle_master: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small bundle with an ``audio`` encoder beside the others; tests must leave it as it is."""
+    from dataclasses import replace
+
+    from sayclip.bundle.entries import EncoderEntry
+    from sayclip.bundle.log_mel_entry import LogMelPreprocessing
+    from sayclip.bundle.manifest import Manifest
+
+    folder = Path(shutil.copytree(tiny_bundle_master, tmp_path_factory.mktemp("sound") / "bundle"))
+    audio_graph(folder / "audio.fp32.onnx")
+    how = LogMelPreprocessing(mels=SIDE, max_segments=4, max_seconds=5.0)
+    segments = np.random.default_rng(8).normal(size=(4, 3, SIDE, SIDE)).astype(np.float32)
+    inputs = {"segments": segments, "type_mix": np.array([0, 0.25, 0.5, 1], np.float32)}
+    entry = EncoderEntry(SPACE, WIDTH, *_graphs(folder, "audio", how, inputs))
+    manifest = Manifest.read(folder)
+    replace(manifest, encoders={**manifest.encoders, "audio": entry}).write(folder)
+    return folder
 
 
 @pytest.fixture
@@ -161,6 +183,19 @@ def speech_graph(path: Path) -> None:
     graph.save(path, [("waveform", "float32", ["batch", "samples"]), ("length", "int32", ["batch"])])
 
 
+def audio_graph(path: Path) -> None:
+    """Average pooling and one projection, and a vector for the type of sound."""
+    rng = np.random.default_rng(6)
+    graph = Graph()
+    pooled = graph.node("AveragePool", "segments", kernel_shape=[4, 4], strides=[4, 4])
+    matrix = graph.weight(rng.normal(size=(3 * (SIDE // 4) ** 2, WIDTH)).astype(np.float32))
+    features = graph.node("MatMul", graph.node("Flatten", pooled), matrix)
+    mix = graph.node("Unsqueeze", "type_mix", graph.weight(np.array([1], np.int64)))
+    types = graph.node("MatMul", mix, graph.weight(3 * rng.normal(size=(1, WIDTH)).astype(np.float32)))
+    graph.normalised(graph.node("Add", features, types))
+    graph.save(path, [("segments", "float32", ["batch", 3, SIDE, SIDE]), ("type_mix", "float32", ["batch"])])
+
+
 def build_tiny_bundle(folder: Path) -> Path:
     """Write a whole bundle of random weights, the same every time, into ``folder``."""
     from sayclip.bundle.entries import (
@@ -249,3 +284,24 @@ def _graphs(folder: Path, name: str, preprocessing: Any, inputs: dict[str, Any])
     reference = describe_file(folder, f"{name}.reference.npz")
     tolerance = {precision: 1e-4 if precision == "fp32" else 0.995 for precision in graphs}
     return graphs, preprocessing, Reference(reference.file, reference.sha256, reference.bytes, tolerance)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], Path]:
+    """``golden("clip4vla/fbank_golden.npz")``: a file of vectors made by the original systems' own code.
+
+    They lie in ``$SAYCLIP_GOLDEN`` or in ``../shared/golden`` beside the checkout; without them the test is skipped,
+    except in continuous integration.
+    """
+    place = os.environ.get("SAYCLIP_GOLDEN")
+    root = Path(place) if place else Path(__file__).resolve().parents[2] / "shared" / "golden"
+
+    def find(name: str) -> Path:
+        if not (root / name).is_file():
+            missing = f"{root / name} is not there; set SAYCLIP_GOLDEN to the folder of golden vectors"
+            if os.environ.get("CI") == "true":
+                pytest.fail(missing)
+            pytest.skip(missing)
+        return root / name
+
+    return find

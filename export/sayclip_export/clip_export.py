@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import sayclip
-from sayclip.bundle.entries import EncoderEntry, Preprocessing, TextPreprocessing
+from sayclip.bundle.entries import EncoderEntry, PicturePreprocessing, Preprocessing, TextPreprocessing
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
 from sayclip.inputs.pictures import PictureSettings, read_picture
@@ -29,6 +30,7 @@ from sayclip.text.tokenizer import Tokenizer
 from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
 from sayclip_export.graphs import Feeds
+from sayclip_export.models.clip import ClipImage, ClipImageConfig
 from sayclip_export.readers.errors import CheckpointError
 from sayclip_export.readers.hugging_face import ClipCheckpoint, check_folder, read_clip
 
@@ -54,7 +56,7 @@ def export_clip(folder: Path, out: Path, say: Callable[[str], None] = lambda lin
         )
     checkpoint = read_clip(folder)
     say(f"read {checkpoint.weights_format}: {describe(checkpoint)}")
-    with _fresh_folder(out) as fresh:
+    with fresh_folder(out) as fresh:
         _fill(fresh, checkpoint, say)
         Manifest.read(fresh)
     return Manifest.read(out)
@@ -70,7 +72,18 @@ def describe(checkpoint: ClipCheckpoint) -> str:
     return f"{name} at {image.size} pixels, {image.activation}, joint width {image.embedding}"
 
 
-def space_id(checkpoint: ClipCheckpoint) -> str:
+class WithImage(Protocol):
+    """A checkpoint that mints a space: its image tower and what goes before it."""
+
+    @property
+    def image(self) -> ClipImage: ...
+    @property
+    def image_config(self) -> ClipImageConfig: ...
+    @property
+    def picture(self) -> PicturePreprocessing: ...
+
+
+def space_id(checkpoint: WithImage) -> str:
     """``clip-`` and 12 hex digits over the image tower's weights, its configuration and its preprocessing.
 
     The configuration counts because two of its values, heads and activation, show in no weight.
@@ -182,7 +195,7 @@ def _encoder(
 
 
 @contextlib.contextmanager
-def _fresh_folder(out: Path) -> Iterator[Path]:
+def fresh_folder(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` that becomes ``out`` when the block ends well, and vanishes otherwise."""
     parents = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
     fresh: Path | None = None

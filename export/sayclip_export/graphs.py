@@ -36,6 +36,7 @@ SHAPES = {
     "text": GraphShape({"token_ids": {0: "batch", 1: "tokens"}, "length": {0: "batch"}}),
     "pronunciation": GraphShape({"phoneme_ids": {0: "batch", 1: "phonemes"}, "length": {0: "batch"}}),
     "speech": GraphShape({"waveform": {0: "batch", 1: "samples"}, "length": {0: "batch"}}),
+    "audio": GraphShape({"segments": {0: "batch"}, "type_mix": {0: "batch"}}),
 }
 
 

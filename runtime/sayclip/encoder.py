@@ -1,9 +1,10 @@
-"""The encoder: pictures, texts, pronunciations and speech into one embedding space."""
+"""The encoder: pictures, texts, pronunciations, speech and sounds into one embedding space."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from numbers import Real
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from sayclip.bundle.files import verify_files
 from sayclip.bundle.find import find_bundle
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError, InputError
+from sayclip.pooling import pool_segments
 from sayclip.preparation import Preparation, as_list, each, pad
 from sayclip.sessions.choose import AUTO, Request
 from sayclip.sessions.opened import OpenedEncoder
@@ -22,6 +24,7 @@ Embeddings = NDArray[np.float32]
 
 _TOKENS_AT_ONCE = 64
 _RECORDINGS_AT_ONCE = 8
+_SEGMENTS_AT_ONCE = 8
 # Inputs of a long list are prepared this many batches ahead: enough to sort by length, and memory stays bounded.
 _BATCHES_AHEAD = 16
 
@@ -165,6 +168,31 @@ class Encoder:
             return opened.run({"waveform": waveform, "length": length})
 
         return self._by_length(as_list(waves), prepare, run, _RECORDINGS_AT_ONCE)
+
+    def audio(self, sounds: Any, *, sample_rate: int | None = None, type_mix: float | None = None) -> Embeddings:
+        """Embed sounds of any kind: paths, or arrays [S] or [S, C] of ``sample_rate`` Hz, as ``speech`` takes them.
+
+        Left and right are heard apart. ``type_mix`` from 0 (somebody speaks) to 1 (any other sound) tells the encoder
+        what to listen for; None leaves it as the bundle has it. A long recording is heard in segments, whose number the
+        bundle limits, and whose embeddings are averaged. Raises AudioError, NoSpeechError for silence, InputError,
+        BundleError, BackendError.
+        """
+        opened = self._opened("audio")
+        mix = self._preparation.type_mix if type_mix is None else type_mix
+        if isinstance(mix, bool) or not isinstance(mix, Real) or not 0 <= mix <= 1:
+            raise InputError(f"type_mix is {mix!r}, wanted a number from 0 to 1", "give 0 for speech, 1 for sounds")
+        sources = as_list(sounds)
+        results = [np.empty((0, self.width), dtype=np.float32)]
+        for first in range(0, len(sources), _RECORDINGS_AT_ONCE):
+            chosen = sources[first : first + _RECORDINGS_AT_ONCE]
+            images = self._preparation.sounds(chosen, sample_rate, first, len(sources))
+            segments = np.concatenate(images)
+            rows = []
+            for start in range(0, len(segments), _SEGMENTS_AT_ONCE):
+                batch = segments[start : start + _SEGMENTS_AT_ONCE]
+                rows.append(opened.run({"segments": batch, "type_mix": np.full(len(batch), mix, np.float32)}))
+            results.append(pool_segments(np.concatenate(rows), [len(image) for image in images]))
+        return np.concatenate(results)
 
     def graph_sha256(self, name: str) -> str:
         """SHA-256 (hex) of the graph that runs the encoder ``name``, which is loaded if it was not."""

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sayclip.bundle.entries import AudioPreprocessing, PhonemePreprocessing, PicturePreprocessing, TextPreprocessing
+from sayclip.bundle.log_mel_entry import LogMelPreprocessing
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import AudioError, BundleError, SayclipError
 
 if TYPE_CHECKING:
     from sayclip.inputs.audio import AudioSettings
+    from sayclip.inputs.log_mel import LogMelSettings
     from sayclip.inputs.pictures import PictureSettings
     from sayclip.phonemes.g2p import EspeakG2P
     from sayclip.phonemes.inventory import PhonemeInventory
@@ -47,7 +50,8 @@ class Preparation:
             self._inventory()
         # A decoder that is missing matters to paths only, and is reported when one is read.
         with suppress(ImportError, OSError):
-            for module in {"speech": ("soundfile", "soxr"), "image": ("PIL.Image",)}.get(name, ()):
+            sound = ("soundfile", "soxr")
+            for module in {"speech": sound, "audio": sound, "image": ("PIL.Image",)}.get(name, ()):
                 import_module(module)
 
     def picture(self, source: Any) -> NDArray[np.float32]:
@@ -82,8 +86,7 @@ class Preparation:
         """Samples [S] of each recording at the encoder's rate. Raises AudioError, NoSpeechError."""
         from sayclip.inputs.audio import read_audio
 
-        if sources and isinstance(sources[0], (int, float)):
-            raise AudioError("the recording is a list of numbers, wanted an array", "give numpy.array(samples)")
+        _refuse_numbers(sources)
         read = functools.partial(read_audio, settings=self._audio_settings(), sample_rate=sample_rate)
         return each(read, sources, first=first, count=count)
 
@@ -92,6 +95,28 @@ class Preparation:
         how = self._entry("speech", AudioPreprocessing)
         buckets = (round(seconds * how.sample_rate) for seconds in how.buckets)
         return min((size for size in buckets if size >= longest), default=longest)
+
+    def sounds(
+        self, sources: Sequence[Any], sample_rate: int | None, first: int = 0, count: int = 0
+    ) -> list[NDArray[np.float32]]:
+        """Log-mel images [n, 3, mels, mels] of each recording, n at least 1. Raises AudioError, NoSpeechError."""
+        from sayclip.inputs.audio import AudioSettings, read_stereo
+        from sayclip.inputs.log_mel import log_mel_images
+
+        _refuse_numbers(sources)
+        how = self._entry("audio", LogMelPreprocessing)
+        hearing = AudioSettings(how.sample_rate, how.min_seconds, how.max_seconds)
+        settings = log_mel_settings(how)
+
+        def images(source: Any) -> NDArray[np.float32]:
+            return log_mel_images(read_stereo(source, hearing, sample_rate=sample_rate), settings)
+
+        return each(images, sources, first=first, count=count)
+
+    @property
+    def type_mix(self) -> float:
+        """What the audio encoder takes a sound for unless it is told: 0 speech, 1 any other sound."""
+        return self._entry("audio", LogMelPreprocessing).type_mix
 
     def _entry(self, name: str, kind: type[T]) -> T:
         preprocessing = self._manifest.entry(name).preprocessing
@@ -145,6 +170,18 @@ class Preparation:
                 "give IPA strings instead of words",
             )
         return g2p
+
+
+def log_mel_settings(how: LogMelPreprocessing) -> LogMelSettings:
+    """The part of the manifest's entry that the images depend on."""
+    from sayclip.inputs.log_mel import LogMelSettings
+
+    return LogMelSettings(**{part.name: getattr(how, part.name) for part in fields(LogMelSettings)})
+
+
+def _refuse_numbers(sources: Sequence[Any]) -> None:
+    if sources and isinstance(sources[0], (int, float)):
+        raise AudioError("the recording is a list of numbers, wanted an array", "give numpy.array(samples)")
 
 
 def as_list(inputs: Any) -> list[Any]:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+
+# Helpers beside the tests; pytest's importlib mode leaves the path alone.
+sys.path.append(str(Path(__file__).parent))
 
 SIZE, PATCH, WIDTH, JOINT = 32, 16, 64, 48
 Embeddings = NDArray[np.float32]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sayclip.bundle.fields import Fields, is_number, refuse, shown
+from sayclip.bundle.log_mel_entry import LogMelPreprocessing
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -213,14 +214,17 @@ class AudioPreprocessing:
         )
 
 
-Preprocessing: TypeAlias = "PicturePreprocessing | TextPreprocessing | PhonemePreprocessing | AudioPreprocessing"
+Preprocessing: TypeAlias = (
+    "PicturePreprocessing | TextPreprocessing | PhonemePreprocessing | AudioPreprocessing | LogMelPreprocessing"
+)
 _READERS: dict[str, Callable[[Fields], Preprocessing]] = {
     "picture": PicturePreprocessing.from_fields,
     "text": TextPreprocessing.from_fields,
     "phonemes": PhonemePreprocessing.from_fields,
     "audio": AudioPreprocessing.from_fields,
+    "log-mel": LogMelPreprocessing.from_fields,
 }
-_KIND_OF = {"image": "picture", "text": "text", "pronunciation": "phonemes", "speech": "audio"}
+_KIND_OF = {"image": "picture", "text": "text", "pronunciation": "phonemes", "speech": "audio", "audio": "log-mel"}
 
 
 @dataclass(frozen=True)

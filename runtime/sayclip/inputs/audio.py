@@ -1,4 +1,4 @@
-"""Recordings: from a path or an array to the mono samples that a speech encoder takes."""
+"""Recordings: from a path or an array to the samples that a speech or an audio encoder takes."""
 
 from __future__ import annotations
 
@@ -73,22 +73,53 @@ def read_audio(
     Raises NoSpeechError where not even three 25 ms, without their mean, are above -55 dBFS (above the last bit for
     8-bit samples), and AudioError for everything else that cannot be heard. Resampling: soxr, HQ.
     """
+    mono = _read(source, settings, sample_rate, stereo=False)
+    if settings.trim:
+        mono = trim(mono, settings.sample_rate, settings.min_seconds)
+    wave = np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
+    return _normalise_utterance(wave) if settings.normalisation == "utterance" else wave
+
+
+def read_stereo(
+    source: str | bytes | os.PathLike[str] | NDArray[Any],
+    settings: AudioSettings,
+    *,
+    sample_rate: float | None = None,
+) -> NDArray[Any]:
+    """Read a recording of any sound as left and right, [S, 2] at ``settings.sample_rate``, in [-1, 1].
+
+    As ``read_audio``, except that a mono recording is heard on both sides, so is the average of more channels than two,
+    and nothing is trimmed or normalised. Returns float64 where float64 was given, else float32. Raises NoSpeechError
+    where neither side is loud enough, AudioError.
+    """
+    both: NDArray[Any] = np.clip(_read(source, settings, sample_rate, stereo=True), -1.0, 1.0)
+    return both
+
+
+def _read(
+    source: str | bytes | os.PathLike[str] | NDArray[Any],
+    settings: AudioSettings,
+    sample_rate: float | None,
+    *,
+    stereo: bool,
+) -> NDArray[Any]:
+    """The samples [S], or [S, 2], at the rate of ``settings``, heard and of a sensible length."""
     if isinstance(source, np.ndarray):
         rate: float = settings.sample_rate if sample_rate is None else sample_rate
-        mix = _Mix("the recording")
-        mono, coarse = _mix_array(source, rate, settings, mix), source.dtype.name in _COARSE
+        mix = _Mix("the recording", stereo)
+        samples, coarse = _mix_array(source, rate, settings, mix), source.dtype.name in _COARSE
     elif isinstance(source, (str, bytes, os.PathLike)):
         file = checked_file(source, AudioError, "recording")
-        mix = _Mix(file.name)
+        mix = _Mix(file.name, stereo)
 
         def check_header(header_rate: float, frames: int | None) -> None:
             _check_rate(header_rate, file.name)
             if frames is not None:
-                _check_length(frames, header_rate, settings, file.name)
+                _check_length(frames, header_rate, settings, mix)
 
-        mono, rate, subtype = decode(file, settings.max_seconds, check_header, mix)
+        samples, rate, subtype = decode(file, settings.max_seconds, check_header, mix)
         # Again, for what was really there and not what the header said.
-        _check_length(len(mono), rate, settings, file.name)
+        _check_length(len(samples), rate, settings, mix)
         coarse = subtype in _COARSE
     else:
         raise AudioError(
@@ -97,37 +128,39 @@ def read_audio(
         )
 
     if mix.peak > 1.0:
-        mono = mono / np.float32(max(1.0, np.abs(mono).max()))
+        samples = samples / np.float32(max(1.0, np.abs(samples).max()))
     floor = max(10 ** (SILENCE_DBFS / 20), _COARSE_FLOOR if coarse else 0.0)
-    _check_heard(mono, rate, floor, mix)
+    _check_heard(samples, rate, floor, mix)
     if rate != settings.sample_rate:
         import soxr
 
-        mono = soxr.resample(mono, rate, settings.sample_rate, quality="HQ")
+        samples = soxr.resample(samples, rate, settings.sample_rate, quality="HQ")
         if rate > settings.sample_rate:  # what was heard may all have been above the encoder's band
-            _check_heard(mono, settings.sample_rate, floor, mix)
-    if settings.trim:
-        mono = trim(mono, settings.sample_rate, settings.min_seconds)
-    wave = np.clip(mono, -1.0, 1.0).astype(np.float32, copy=False)
-    return _normalise_utterance(wave) if settings.normalisation == "utterance" else wave
+            _check_heard(samples, settings.sample_rate, floor, mix)
+    return samples
 
 
 class _Mix:
-    """Mixes blocks of float samples [S, C] to mono and remembers what it saw."""
+    """Mixes blocks of float samples [S, C] to mono [S], or to left and right [S, 2], and remembers what it saw."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, stereo: bool = False) -> None:
+        self.name, self.stereo = name, stereo
         self.peak = 0.0
         self.swing = 0.0  # the largest difference between two samples of one channel
         self.channels = 1
 
-    def __call__(self, block: NDArray[Any]) -> NDArray[np.float32]:
+    def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
         channels = np.ascontiguousarray(block.T)  # reducing short rows is ten times slower
         with np.errstate(invalid="ignore", over="ignore"):
             high, low = channels.max(axis=1), channels.min(axis=1)
             self.peak = max(self.peak, self._checked(float(np.maximum(high, -low).max())))
             self.swing = max(self.swing, float((high - low).max()))
         self.channels = len(channels)
+        if self.stereo:
+            exact = np.float64 if block.dtype.itemsize >= 8 else np.float32
+            if len(channels) != 2:
+                channels = np.repeat(channels.mean(axis=0, keepdims=True, dtype=exact), 2, axis=0)
+            return np.ascontiguousarray(channels.T, dtype=exact)
         mono: NDArray[np.float32] = channels.mean(axis=0, dtype=np.result_type(block, np.float32)).astype(np.float32)
         return mono
 
@@ -143,7 +176,7 @@ class _Mix:
         return peak
 
 
-def _mix_array(samples: NDArray[Any], rate: float, settings: AudioSettings, mix: _Mix) -> NDArray[np.float32]:
+def _mix_array(samples: NDArray[Any], rate: float, settings: AudioSettings, mix: _Mix) -> NDArray[Any]:
     shape, kind = samples.shape, samples.dtype
     if samples.ndim not in (1, 2):
         raise AudioError(f"samples have the shape {shape}", "give [samples] or [samples, channels]")
@@ -157,7 +190,7 @@ def _mix_array(samples: NDArray[Any], rate: float, settings: AudioSettings, mix:
             "give [samples, channels]; transpose the array if it is [channels, samples]",
         )
     _check_rate(rate, "sample_rate")
-    _check_length(shape[0], rate, settings, mix.name)
+    _check_length(shape[0], rate, settings, mix)
     values: NDArray[Any] = np.asarray(samples).reshape(shape[0], -1)
     if kind.kind == "f":
         return mix(values)
@@ -176,35 +209,37 @@ def _check_rate(rate: Any, name: str) -> None:
         )
 
 
-def _check_length(frames: int, rate: float, settings: AudioSettings, name: str) -> None:
-    seconds = frames / float(rate)
+def _check_length(frames: int, rate: float, settings: AudioSettings, mix: _Mix) -> None:
+    seconds, name = frames / float(rate), mix.name
     if frames == 0:
         raise AudioError(f"{name} holds no samples", "record it again; the recorder may have been stopped too early")
     if seconds > settings.max_seconds:
         raise AudioError(
             f"{name} is {_spoken(seconds)} long, the limit is {_spoken(settings.max_seconds)}",
-            "cut it to the words to search for",
+            "cut it to what is to be heard" if mix.stereo else "cut it to the words to search for",
         )
     if seconds < settings.min_seconds:
         samples = "1 sample" if frames == 1 else f"{frames} samples"
         raise AudioError(
             f"{name} is too short ({samples}, {_spoken(seconds)}), wanted are {_spoken(settings.min_seconds)} or more",
-            "record a whole word",
+            "record more of it" if mix.stereo else "record a whole word",
         )
 
 
-def _check_heard(mono: NDArray[np.float32], rate: float, floor: float, mix: _Mix) -> None:
-    level = loudness(mono, rate)
+def _check_heard(samples: NDArray[Any], rate: float, floor: float, mix: _Mix) -> None:
+    sides = samples.T if mix.stereo else [samples]
+    level = max(loudness(side, rate) for side in sides)
     if level > floor:
         return
-    if mix.channels > 1 and mix.swing > 20 * floor:
+    heard = "sound" if mix.stereo else "speech"
+    if mix.channels > len(sides) and mix.swing > 20 * floor:
         raise NoSpeechError(
-            f"no speech heard in {mix.name}: its {mix.channels} channels cancel each other out",
+            f"no {heard} heard in {mix.name}: its {mix.channels} channels cancel each other out",
             "give one channel alone, or turn the polarity of one round",
         )
     seen = f"{20 * math.log10(level):.0f} dBFS" if level > 0 else "digital silence"
     raise NoSpeechError(
-        f"no speech heard in {mix.name} (loudest moment: {seen}, wanted: above {20 * math.log10(floor):.0f} dBFS)",
+        f"no {heard} heard in {mix.name} (loudest moment: {seen}, wanted: above {20 * math.log10(floor):.0f} dBFS)",
         "check the microphone and its level, and record again",
     )
 
