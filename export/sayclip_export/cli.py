@@ -14,21 +14,49 @@ def add(subparsers: Any) -> None:
     kinds = export.add_subparsers(dest="checkpoint", required=True)
     clip = kinds.add_parser(
         "clip",
-        help="image and text encoders from the folder of a Hugging Face CLIPModel",
+        help="image and text encoders from a published CLIP",
         description="Write a new bundle with the image and text encoders of a CLIP, held against torch first.",
     )
-    clip.add_argument("folder", type=Path, metavar="FOLDER", help="folder with config.json, weights and tokenizer")
+    clip.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="folder of Hugging Face or open_clip, hub id in the local cache, or file of OpenAI or open_clip",
+    )
     clip.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist yet")
+    _add_overrides(clip, "architecture=ViT-B-32")
+    clip.add_argument(
+        "--vocabulary",
+        type=Path,
+        metavar="FILE",
+        help="CLIP's byte-pair encoding (bpe_simple_vocab_16e6.txt.gz, tokenizer.json, or a folder with vocab.json and "
+        "merges.txt) for a file that comes without it; default: that of an installed open_clip_torch",
+    )
     clip.add_argument("--json", action="store_true", help="print what was written as JSON")
     clip.set_defaults(run=_clip)
+
+
+def _add_overrides(parser: argparse.ArgumentParser, example: str) -> None:
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"what the checkpoint leaves open, such as {example}; may be given again for another key",
+    )
 
 
 def _clip(arguments: argparse.Namespace) -> int:
     from sayclip.cli.output import one_line, print_json, size
     from sayclip_export.clip_export import export_clip
+    from sayclip_export.readers.overrides import Overrides
 
     manifest = export_clip(
-        arguments.folder.expanduser(), arguments.out.expanduser(), lambda line: print(one_line(line), file=sys.stderr)
+        arguments.source,
+        arguments.out.expanduser(),
+        lambda line: print(one_line(line), file=sys.stderr),
+        Overrides.parse(arguments.overrides),
+        arguments.vocabulary and arguments.vocabulary.expanduser(),
     )
     written = {name: sum(file.bytes for file in entry.files()) for name, entry in manifest.encoders.items()}
     if arguments.json:

@@ -1,4 +1,4 @@
-"""``sayclip export clip``: a Hugging Face CLIP to a bundle with an image and a text encoder, both fp32.
+"""``sayclip export clip``: a published CLIP to a bundle with an image and a text encoder, both fp32.
 
 The bundle is made in a folder beside its place and renamed into it once every graph has been held against torch.
 """
@@ -29,8 +29,10 @@ from sayclip.text.tokenizer import Tokenizer
 from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
 from sayclip_export.graphs import Feeds
+from sayclip_export.readers.clip import read_clip
+from sayclip_export.readers.clip_checkpoint import ClipCheckpoint
 from sayclip_export.readers.errors import CheckpointError
-from sayclip_export.readers.hugging_face import ClipCheckpoint, check_folder, read_clip
+from sayclip_export.readers.overrides import Overrides
 
 TOKENIZER = "tokenizer.txt"
 CAPTIONS = (
@@ -41,18 +43,24 @@ CAPTIONS = (
 )
 
 
-def export_clip(folder: Path, out: Path, say: Callable[[str], None] = lambda line: None) -> Manifest:
-    """Convert the Hugging Face CLIP in ``folder`` to the new bundle ``out``; returns its manifest.
+def export_clip(
+    source: str | os.PathLike[str],
+    out: Path,
+    say: Callable[[str], None] = lambda line: None,
+    overrides: Overrides | None = None,
+    vocabulary: Path | None = None,
+) -> Manifest:
+    """Convert the CLIP at ``source`` (folder, file or hub id) to the new bundle ``out``; returns its manifest.
 
-    ``say`` is given one line a step. Raises CheckpointError for a model that cannot be converted or an ``out`` that is
-    there already, BundleError where a graph is further than 1e-4 from torch; then nothing is left at or beside ``out``.
+    ``say`` is given one line a step; ``overrides`` and ``vocabulary`` are those of ``read_clip``. Raises
+    CheckpointError or InputError for a model that cannot be converted or an ``out`` that is there already, BundleError
+    where a graph is further than 1e-4 from torch; then nothing is left at or beside ``out``.
     """
-    check_folder(folder)
     if os.path.lexists(out):
         raise CheckpointError(
             f"{out} exists already, and this version writes new bundles only", "name a folder that is not there"
         )
-    checkpoint = read_clip(folder)
+    checkpoint = read_clip(source, overrides, vocabulary)
     say(f"read {checkpoint.weights_format}: {describe(checkpoint)}")
     with _fresh_folder(out) as fresh:
         _fill(fresh, checkpoint, say)
@@ -63,7 +71,9 @@ def export_clip(folder: Path, out: Path, say: Callable[[str], None] = lambda lin
 def describe(checkpoint: ClipCheckpoint) -> str:
     """A checkpoint in a few words, such as ``ViT-B/32 at 224 pixels, quick_gelu, joint width 512``."""
     image = checkpoint.image_config
-    size = {(768, 12): "B", (1024, 24): "L", (1280, 32): "H"}.get((image.width, image.layers))
+    size = {(768, 12): "B", (1024, 24): "L", (1280, 32): "H", (1408, 40): "g", (1664, 48): "bigG"}.get(
+        (image.width, image.layers)
+    )
     name = (
         f"ViT-{size}/{image.patch}" if size else f"ViT {image.width} wide, {image.layers} layers, patch {image.patch}"
     )
@@ -122,7 +132,7 @@ def _fill(fresh: Path, checkpoint: ClipCheckpoint, say: Callable[[str], None]) -
         "text": _encoder(fresh, "text", checkpoint, checkpoint.text, space, text, captions, random_text, say),
     }
     Manifest(
-        name=checkpoint.folder.resolve().name or "clip",
+        name=checkpoint.name,
         space=space,
         width=checkpoint.image_config.embedding,
         encoders=encoders,
@@ -151,7 +161,7 @@ def _encoder(
     say: Callable[[str], None],
 ) -> EncoderEntry:
     graph = fresh / f"{name}.fp32.onnx"
-    graphs.export_graph(name, module, [torch.from_numpy(value[:2]) for value in reference.values()], graph)
+    data = graphs.export_graph(name, module, [torch.from_numpy(value[:2]) for value in reference.values()], graph)
     agreement = graphs.verify(graph, module, [reference, *graphs.random_shapes(random)])
     graphs.require(agreement, graph)
     parameters = sum(parameter.numel() for parameter in module.parameters())
@@ -161,13 +171,13 @@ def _encoder(
         name,
         space,
         checkpoint.image_config.embedding,
-        {"fp32": describe_graph(fresh, graph.name)},
+        {"fp32": describe_graph(fresh, graph.name, data)},
         preprocessing,
         write_reference(fresh, name, reference),
         {
-            "source": checkpoint.folder.resolve().name,
+            "source": checkpoint.name,
             "sha256": checkpoint.weights_sha256,
-            "format": f"Hugging Face CLIPModel, {checkpoint.weights_format}",
+            "format": checkpoint.layout,
             "converter": f"sayclip-toolkit {sayclip.__version__}, torch {torch.__version__.split('+')[0]}",
             "files": dict(checkpoint.files),
             "architecture": (checkpoint.image_config if name == "image" else checkpoint.text_config).to_dict(),

@@ -155,15 +155,7 @@ def test_the_command(run: Callable[..., Any], clip_folder: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path / "openai" / "clip-vit-base-patch32", "does not exist, and names of models on the hub"),
-        (
-            lambda path: (path / "ViT-B-32.pt", (path / "ViT-B-32.pt").write_bytes(b"PK"))[0],
-            "is a file, wanted a folder",
-        ),
-        (
-            lambda path: ((path / "open_clip_config.json").write_text("{}"), path)[1],
-            "holds open_clip_config.json but no config.json",
-        ),
+        (lambda path: path / "openai" / "clip-vit-base-patch32", "does not exist, and is no hub id"),
         (lambda path: path, "holds no config.json"),
     ],
 )

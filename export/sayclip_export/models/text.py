@@ -32,6 +32,11 @@ class TextConfig:
         return asdict(self)
 
 
+def causal_mask(context: int) -> Tensor:
+    """f32 [context,context] to add to scores: every position sees itself and what is before it."""
+    return torch.full((context, context), MASKED).triu(1)
+
+
 class TextTower(nn.Module):
     """``forward(token_ids i32 [B,L], length i32 [B]) -> f32 [B,D]``, L2-normalised, read at position ``length - 1``."""
 
@@ -48,8 +53,7 @@ class TextTower(nn.Module):
         )
         self.ln_final = nn.LayerNorm(config.width, eps)
         self.projection = nn.Linear(config.width, config.embedding, bias=False)
-        mask = torch.full((config.context, config.context), MASKED).triu(1)
-        self.register_buffer("causal_mask", mask, persistent=False)
+        self.register_buffer("causal_mask", causal_mask(config.context), persistent=False)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
 
