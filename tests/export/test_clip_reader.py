@@ -112,6 +112,14 @@ def test_a_damaged_pickle(content: bytes, clip_folder: Path) -> None:
     assert "and was not run: use the model's safetensors file" in refused(clip_folder)
 
 
+def test_a_script_in_place_of_weights(clip_folder: Path) -> None:
+    """torch's advice to run it all the same is not passed on."""
+    (clip_folder / "model.safetensors").unlink()
+    torch.jit.save(torch.jit.script(torch.nn.Identity()), clip_folder / "pytorch_model.bin")
+    message = refused(clip_folder)
+    assert "pytorch_model.bin is damaged or holds something else than tensors (RuntimeError) and was not run" in message
+
+
 def test_a_pickle_of_something_else(clip_folder: Path) -> None:
     (clip_folder / "model.safetensors").unlink()
     torch.save({"state_dict": {}, "epoch": 3}, clip_folder / "pytorch_model.bin")

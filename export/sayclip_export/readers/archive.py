@@ -43,6 +43,12 @@ def open_archive(path: Path, remedy: str, *, content: bool = True) -> Iterator[z
         raise damaged(path, str(error) or type(error).__name__, remedy) from None
 
 
+def check_archive(path: Path, remedy: str) -> None:
+    """Refuse what ``open_archive`` refuses."""
+    with open_archive(path, remedy):
+        pass
+
+
 def damaged(path: Path, reason: str, remedy: str) -> CheckpointError:
     """The error for a file that is not whole, or holds what is not taken; nothing in it was run."""
     return refuse(f"{path} is damaged or cut short ({' '.join(reason.split())[:160]}) and was not run", remedy)

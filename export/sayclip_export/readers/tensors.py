@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sayclip_export.readers.archive import MAGIC, open_archive
-from sayclip_export.readers.errors import CheckpointError, refuse
+from sayclip_export.readers.archive import MAGIC, check_archive
+from sayclip_export.readers.errors import refuse
 from sayclip_export.readers.settings import read_json
 
 # In the order of preference; an index names the shards of a model too large for one file.
@@ -95,11 +94,12 @@ def load_pickle(path: Path, remedy: str) -> Any:
     """What ``torch.save`` wrote to ``path``, on the CPU, with nothing run that is in it. Raises CheckpointError."""
     with path.open("rb") as file:
         zipped = file.read(len(MAGIC)) == MAGIC
+    if zipped:
+        check_archive(path, remedy)  # before the load, which does not look at CRCs
     try:
-        # Refuses every class and function but those that tensors are made of; what it does not check goes before.
-        with open_archive(path, remedy) if zipped else contextlib.nullcontext():
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except (MemoryError, CheckpointError):
+        # Refuses every class and function but those that tensors are made of.
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
         raise
     except Exception as error:  # what a damaged or hostile pickle raises is not foreseeable
         # torch's advice on how to run the pickle all the same is not passed on.

@@ -38,7 +38,7 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_SAFE_CONSTRUCTORS = ("_rebuild_tensor", "_rebuild_tensor_v2")
+_REBUILDERS = ("_rebuild_tensor", "_rebuild_tensor_v2")
 
 
 def is_torchscript(path: Path) -> bool:
@@ -136,7 +136,7 @@ class _Unpickler(pickle.Unpickler):
             return _Module
         if module == "torch" and name in _DTYPES:
             return _Kind(_DTYPES[name])
-        if module == "torch._utils" and name in _SAFE_CONSTRUCTORS:
+        if module == "torch._utils" and name in _REBUILDERS:
             return _Function(_rebuild)
         if (module, name) == ("collections", "OrderedDict"):
             return _Function(OrderedDict)

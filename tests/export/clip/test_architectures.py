@@ -131,7 +131,8 @@ SMALL = (
          "--set activation=gelu contradicts ViT-B-32-quickgelu, which has quick_gelu"),
         ("ViT-H-14", False, {"architecture": "ViT-H-14", "image.heads": "20"}, "--set image.heads=20 contradicts"),
         (SMALL, False, {}, "is of no known architecture (image 96 wide, 2 layers; text 160 wide, 1 layers), and "
-         "weights tell neither heads nor activation: say --set image.heads=NUMBER --set text.heads=NUMBER --set activation="),
+         "weights tell neither heads nor activation: say --set image.heads=NUMBER --set text.heads=NUMBER --set "
+         "activation=quick_gelu"),
         (SMALL, False, {"activation": "gelu", "text.heads": "4"}, "say --set image.heads=NUMBER --set activation="),
         ((replace(SMALL[0], width=48), SMALL[1]), True, {}, "x: image.heads is 0, wanted a divisor of the width, 48"),
         (SMALL, False, {"activation": "gelu", "text.heads": "7", "image.heads": "4"},
