@@ -12,6 +12,7 @@ from torch import Tensor
 from sayclip_export.readers.archive import MAGIC, check_archive
 from sayclip_export.readers.errors import refuse
 from sayclip_export.readers.settings import read_json
+from sayclip_export.readers.torchscript import is_torchscript
 
 # In the order of preference; an index names the shards of a model too large for one file.
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -96,6 +97,8 @@ def load_pickle(path: Path, remedy: str) -> Any:
         zipped = file.read(len(MAGIC)) == MAGIC
     if zipped:
         check_archive(path, remedy)  # before the load, which does not look at CRCs
+        if is_torchscript(path):  # which the load would hand over to torch.jit.load
+            raise refuse(f"{path} is a TorchScript archive and was not run, wanted a state dict of torch.save", remedy)
     try:
         # Refuses every class and function but those that tensors are made of.
         return torch.load(path, map_location="cpu", weights_only=True)
