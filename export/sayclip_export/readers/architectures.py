@@ -84,10 +84,11 @@ def resolve(seen: Sizes, openai: bool, overrides: Overrides, where: str) -> tupl
     else:
         raise _open(seen, fitting, heads, where)
     chosen = heads[0] or known[0], heads[1] or known[1]
-    for key, config, count in zip(("image.heads", "text.heads"), seen, chosen, strict=True):
-        if not count or config.width % count:
+    widths = seen[0].width, seen[1].width
+    for key, width, count in zip(("image.heads", "text.heads"), widths, chosen, strict=True):
+        if not count or width % count:
             raise refuse(
-                f"{where}: {key} is {count}, wanted a divisor of the width, {config.width}", f"say --set {key}=NUMBER"
+                f"{where}: {key} is {count}, wanted a divisor of the width, {width}", f"say --set {key}=NUMBER"
             )
     image, text = seen
     sizes = (
@@ -138,8 +139,8 @@ def _difference(seen: Sizes, wanted: Sizes) -> str | None:
 
 
 def _differences(seen: Sizes, wanted: Sizes) -> Iterator[str]:
-    for tower, one, other in zip(("image", "text"), seen, wanted, strict=True):
-        values = asdict(other)
-        for key, value in asdict(one).items():
-            if key not in ("heads", "activation", "eps") and value != values[key]:
-                yield f"its {tower} tower has {key} {value}, wanted {values[key]}"
+    towers = ("image", asdict(seen[0]), asdict(wanted[0])), ("text", asdict(seen[1]), asdict(wanted[1]))
+    for tower, ours, theirs in towers:
+        for key, value in ours.items():
+            if key not in ("heads", "activation", "eps") and value != theirs[key]:
+                yield f"its {tower} tower has {key} {value}, wanted {theirs[key]}"

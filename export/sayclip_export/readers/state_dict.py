@@ -18,7 +18,7 @@ from sayclip_export.readers.errors import CheckpointError, refuse
 from sayclip_export.readers.openai_keys import as_floats, is_openai, mapped, measure, plain_names
 from sayclip_export.readers.overrides import Overrides
 from sayclip_export.readers.picture_settings import MEAN, STD
-from sayclip_export.readers.tensors import load_pickle, read_safetensors, state_dict
+from sayclip_export.readers.tensors import first_bytes, load_pickle, read_safetensors, state_dict
 from sayclip_export.readers.torchscript import REMEDY, is_torchscript, read_torchscript
 
 ARCHIVE = "TorchScript archive"
@@ -47,11 +47,7 @@ def read_file(path: Path, overrides: Overrides, vocabulary: Path | None) -> Clip
 
 def load(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors of ``path`` by name, and what kind of file it is, by its first bytes. Raises CheckpointError."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise refuse(f"{path} cannot be read ({error.strerror})", "name a file that can be read") from None
+    start = first_bytes(path)
     if start.startswith(MAGIC):
         if is_torchscript(path):
             return read_torchscript(path), ARCHIVE

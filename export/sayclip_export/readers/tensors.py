@@ -93,9 +93,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
 
 def load_pickle(path: Path, remedy: str) -> Any:
     """What ``torch.save`` wrote to ``path``, on the CPU, with nothing run that is in it. Raises CheckpointError."""
-    with path.open("rb") as file:
-        zipped = file.read(len(MAGIC)) == MAGIC
-    if zipped:
+    if first_bytes(path).startswith(MAGIC):
         check_archive(path, remedy)  # before the load, which does not look at CRCs
         if is_torchscript(path):  # which the load would hand over to torch.jit.load
             raise refuse(f"{path} is a TorchScript archive and was not run, wanted a state dict of torch.save", remedy)
@@ -110,6 +108,15 @@ def load_pickle(path: Path, remedy: str) -> Any:
         raise refuse(
             f"{path} is damaged or holds something else than tensors ({reason[:160]}) and was not run", remedy
         ) from None
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first nine bytes of ``path``, which tell its kind. Raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)
+    except OSError as error:
+        raise refuse(f"{path} cannot be read ({error.strerror})", "name a file that can be read") from None
 
 
 def state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:

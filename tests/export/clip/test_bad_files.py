@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from sayclip_export.readers.archive import open_archive
 from sayclip_export.readers.errors import CheckpointError
 from sayclip_export.readers.state_dict import load
+from sayclip_export.readers.tensors import load_pickle
 
 State = dict[str, Tensor]
 FORMS = ("archive", "pickle")
@@ -225,6 +226,14 @@ def test_files_of_another_kind(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes(content)
     message = refused(tmp_path / "x.pt")
     assert f"begins with {content[:4]!r}, wanted a checkpoint" in message
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A folder in place of a file, because the superuser of a container may read any file."""
+    path = tmp_path / "pytorch_model.bin"
+    path.mkdir()
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin cannot be read \(Is a directory\)"):
+        load_pickle(path, "remedy")
 
 
 def test_a_pickle_of_something_else(tmp_path: Path) -> None:
