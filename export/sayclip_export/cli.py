@@ -12,24 +12,73 @@ def add(subparsers: Any) -> None:
     """Add ``sayclip export …`` to the command line (entry-point group ``sayclip.commands``)."""
     export: argparse.ArgumentParser = subparsers.add_parser("export", help="turn a published checkpoint into a bundle")
     kinds = export.add_subparsers(dest="checkpoint", required=True)
-    clip = kinds.add_parser(
+    _add(
+        kinds,
         "clip",
-        help="image and text encoders from the folder of a Hugging Face CLIPModel",
-        description="Write a new bundle with the image and text encoders of a CLIP, held against torch first.",
+        "image and text encoders from a published CLIP",
+        "folder of Hugging Face or open_clip, hub id in the local cache, or file of OpenAI or open_clip",
+        "architecture=ViT-B-32",
     )
-    clip.add_argument("folder", type=Path, metavar="FOLDER", help="folder with config.json, weights and tokenizer")
-    clip.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist yet")
-    clip.add_argument("--json", action="store_true", help="print what was written as JSON")
-    clip.set_defaults(run=_clip)
+    _add(
+        kinds,
+        "speech",
+        "speech, image and text encoders from a SpeechCLIP or SpeechCLIP+",
+        "its Lightning checkpoint (.ckpt)",
+        "hubert.heads=12",
+    )
+    _add(
+        kinds,
+        "audio",
+        "audio, image and text encoders from a CLIP4VLA",
+        "its state dict (pytorch_model.bin.*)",
+        "audio.type_mix=0.5",
+    )
 
 
-def _clip(arguments: argparse.Namespace) -> int:
+def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> None:
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        name, help=gives, description=f"Write a new bundle: {gives}, held against torch first."
+    )
+    parser.add_argument("source", metavar="SOURCE", help=source)
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist yet")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"what the checkpoint leaves open, such as {example}; may be given again for another key",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        type=Path,
+        metavar="FILE",
+        help="CLIP's byte-pair encoding (bpe_simple_vocab_16e6.txt.gz, tokenizer.json, or a folder with vocab.json and "
+        "merges.txt) for a checkpoint that comes without it; default: that of an installed open_clip_torch",
+    )
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    parser.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
     from sayclip.cli.output import one_line, print_json, size
+    from sayclip_export.clip4vla_export import export_audio
     from sayclip_export.clip_export import export_clip
+    from sayclip_export.readers.overrides import Overrides
+    from sayclip_export.speechclip_export import export_speech
 
-    manifest = export_clip(
-        arguments.folder.expanduser(), arguments.out.expanduser(), lambda line: print(one_line(line), file=sys.stderr)
-    )
+    out = arguments.out.expanduser()
+    given = Overrides.parse(arguments.overrides)
+    vocabulary = arguments.vocabulary and arguments.vocabulary.expanduser()
+
+    def say(line: str) -> None:
+        print(one_line(line), file=sys.stderr)
+
+    if arguments.checkpoint == "clip":  # whose source may also be a name
+        manifest = export_clip(arguments.source, out, say, given, vocabulary)
+    else:
+        export = export_speech if arguments.checkpoint == "speech" else export_audio
+        manifest = export(Path(arguments.source).expanduser(), out, say, given, vocabulary)
     written = {name: sum(file.bytes for file in entry.files()) for name, entry in manifest.encoders.items()}
     if arguments.json:
         print_json(

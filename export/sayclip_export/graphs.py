@@ -20,6 +20,8 @@ from sayclip.errors import BundleError
 from sayclip.sessions.onnxruntime import import_onnxruntime
 
 OPSET = 18  # TensorRT takes 18 to 20; 18 with eager attention gives the smallest graphs
+LARGEST = (1 << 31) - (64 << 20)  # bytes of weights in one file; protobuf ends at 2 GiB
+_SMALL = 1024  # bytes; smaller tensors stay in the graph
 _OUTPUT = "{}_of_the_contract"
 Feeds = dict[str, NDArray[np.generic]]
 
@@ -42,11 +44,12 @@ SHAPES = {
 
 def export_graph(
     name: str, module: nn.Module, example: Sequence[Tensor], target: Path, outputs: Sequence[str] = ("embedding",)
-) -> None:
-    """Write ``module`` as ``target`` (one file, fp32, opset 18), with free batch and length; checked by onnx.
+) -> list[str]:
+    """Write ``module`` as ``target`` (fp32, opset 18), with free batch and length; checked by onnx.
 
     ``example``: inputs in the order of ``SHAPES[name]``, batch and free lengths of at least 2. ``outputs``: names of
-    what ``module`` returns, a tensor or a tuple of them, each with the batch first.
+    what ``module`` returns, a tensor or a tuple of them, each with the batch first. Returns the names of the files
+    beside ``target`` that hold its weights: none, unless one file cannot hold them.
     """
     shape = SHAPES[name]
     free: dict[str, torch.export.Dim] = {}
@@ -74,8 +77,20 @@ def export_graph(
         _rename(model, _OUTPUT.format(output), output)
     _name_dimensions(model, shape)
     _forget_sources(model)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(target))
+    return _store(model, target)
+
+
+def _store(model: onnx.ModelProto, target: Path) -> list[str]:
+    """Write and check ``model``; past ``LARGEST`` its weights go into one file beside it."""
+    if sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= LARGEST:
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(target))
+        return []
+    data = f"{target.stem}.data"
+    target.with_name(data).unlink(missing_ok=True)  # onnx would append to it
+    onnx.save(model, str(target), save_as_external_data=True, location=data, size_threshold=_SMALL)
+    onnx.checker.check_model(str(target), full_check=True)
+    return [data]
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from sayclip.inputs import AudioSettings, LogMelSettings, log_mel_images, read_s
 from sayclip.inputs.pictures import PictureSettings, read_picture
 from sayclip.pooling import pool_segments
 from sayclip.text.tokenizer import Tokenizer
-from sayclip_export import clip4vla_export
+from sayclip_export import parts
 from sayclip_export.clip4vla_export import export_audio, sample_sounds
-from sayclip_export.clip_export import CAPTIONS, sample_pictures
 from sayclip_export.graphs import SHAPES, Agreement
+from sayclip_export.parts import CAPTIONS, sample_pictures
 from sayclip_export.readers.errors import CheckpointError
 from sayclip_export.readers.overrides import Overrides
 
@@ -144,8 +144,8 @@ def test_tensorrt_parses_and_builds(bundle: Path, name: str) -> None:
 def test_a_graph_that_differs_leaves_nothing(
     model: tuple[reference.Clip4Vla, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clip4vla_export.graphs, "export_graph", lambda name, module, example, graph: graph.touch())
-    monkeypatch.setattr(clip4vla_export.graphs, "verify", lambda *_: Agreement(1e-3, 1.0, 1))
+    monkeypatch.setattr(parts.graphs, "export_graph", lambda name, module, example, graph, outputs: graph.touch())
+    monkeypatch.setattr(parts.graphs, "verify", lambda *_: Agreement(1e-3, 1.0, 1))
     with pytest.raises(BundleError, match=r"audio\.fp32\.onnx differs from torch by 1\.00e-03"):
         export_audio(model[1], tmp_path / "below" / "bundle")
     assert list(tmp_path.iterdir()) == []

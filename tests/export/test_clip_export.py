@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from sayparts.graphs import Agreement
 
 import sayclip
 from sayclip.bundle.entries import PicturePreprocessing, TextPreprocessing
@@ -21,9 +22,9 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.cli.main import main
 from sayclip.errors import BundleError
 from sayclip.inputs.pictures import PictureSettings, read_picture
-from sayclip_export import clip_export
-from sayclip_export.clip_export import CAPTIONS, export_clip, sample_pictures
-from sayclip_export.graphs import Agreement
+from sayclip_export import parts
+from sayclip_export.clip_export import export_clip
+from sayclip_export.parts import CAPTIONS, sample_pictures
 
 ONE_LINE = re.compile(r"sayclip: .*\n")
 TEXTS = ["cat", "a photo of a red apple, ripe", "word " * 100, *CAPTIONS]
@@ -155,15 +156,7 @@ def test_the_command(run: Callable[..., Any], clip_folder: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path / "openai" / "clip-vit-base-patch32", "does not exist, and names of models on the hub"),
-        (
-            lambda path: (path / "ViT-B-32.pt", (path / "ViT-B-32.pt").write_bytes(b"PK"))[0],
-            "is a file, wanted a folder",
-        ),
-        (
-            lambda path: ((path / "open_clip_config.json").write_text("{}"), path)[1],
-            "holds open_clip_config.json but no config.json",
-        ),
+        (lambda path: path / "openai" / "clip-vit-base-patch32", "does not exist, and is no hub id"),
         (lambda path: path, "holds no config.json"),
     ],
 )
@@ -186,7 +179,7 @@ def test_a_graph_that_differs_from_torch_leaves_nothing(
         assert graph.stat().st_size > 0
         return Agreement(0.5, 0.1, 1)
 
-    monkeypatch.setattr(clip_export.graphs, "verify", wrong)
+    monkeypatch.setattr(parts.graphs, "verify", wrong)
     with pytest.raises(BundleError, match=r"differs from torch by 5\.00e-01"):
         export_clip(clip_folder, tmp_path / "new" / "place" / "bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny-clip"]

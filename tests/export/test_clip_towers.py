@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from sayclip_export.clip_export import space_id, text_feed
 from sayclip_export.models.layers import QuickGELU
+from sayclip_export.parts import space_id, text_feed
 from sayclip_export.readers.hugging_face import ClipCheckpoint, read_clip
 
 SOT, EOT = 49406, 49407
@@ -31,7 +31,7 @@ def differences(checkpoint: ClipCheckpoint, answers: Callable[..., Any]) -> tupl
     with torch.inference_mode():
         image = checkpoint.image(torch.from_numpy(pixels)).numpy()
         text = checkpoint.text(*feed).numpy()
-    wanted_image, wanted_text = answers(checkpoint.folder, pixels, texts)
+    wanted_image, wanted_text = answers(checkpoint.source, pixels, texts)
     assert image.shape == wanted_image.shape == (3, 48)
     assert text.shape == wanted_text.shape == (3, 48)
     return float(np.abs(image - wanted_image).max()), float(np.abs(text - wanted_text).max())

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from sayclip.bundle.entries import PicturePreprocessing
 from sayclip.bundle.files import sha256_of
 from sayclip_export.models.clip import ACTIVATIONS, ClipImage, ClipImageConfig, ClipText, ClipTextConfig
+from sayclip_export.readers.clip_checkpoint import ClipCheckpoint, empty_towers, fill
+from sayclip_export.readers.clip_vocabulary import given_vocabulary
 from sayclip_export.readers.errors import SUPPORTED, CheckpointError, refuse
 from sayclip_export.readers.picture_settings import picture_settings
 from sayclip_export.readers.settings import Settings, read_json
@@ -27,7 +26,6 @@ from sayclip_export.readers.vocabulary import Merges, read_vocabulary
 CONFIG = "config.json"
 # Not weights of a tower: the temperature of training, and counters that old files keep.
 _IGNORED = {"logit_scale", "text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"}
-_LARGEST = (1 << 31) - (16 << 20)  # protobuf ends at 2 GiB, and a graph holds more than its weights
 
 _BLOCK = {
     "ln_1": "layer_norm1",
@@ -55,38 +53,22 @@ _TEXT = {
 }
 
 
-@dataclass(frozen=True)
-class ClipCheckpoint:
-    """A whole CLIP, ready for export: both towers in fp32 and evaluation mode, and what goes before them.
+def read_clip(folder: Path, *, vocabulary: Path | None = None, name: str = "") -> ClipCheckpoint:
+    """Read the CLIP in ``folder``, with the tokenizer at ``vocabulary`` where it is given in place of the folder's.
 
-    ``files``: SHA-256 (hex) of every file read, by name. ``weights_sha256``: that of the weights' file, or of the list
-    of all shards. ``weights_format``: the name of the weights' file or index.
+    Raises CheckpointError, one line naming the file, the value seen and that wanted.
     """
-
-    folder: Path
-    image: ClipImage
-    text: ClipText
-    image_config: ClipImageConfig
-    text_config: ClipTextConfig
-    picture: PicturePreprocessing
-    merges: Merges
-    files: Mapping[str, str]
-    weights_sha256: str
-    weights_format: str
-
-
-def read_clip(folder: Path) -> ClipCheckpoint:
-    """Read the CLIP in ``folder``. Raises CheckpointError, one line naming the file, the value seen and that wanted."""
-    check_folder(folder)
     config = Settings(read_json(folder / CONFIG), str(folder / CONFIG))
     image_config, text_config = configs(config)
-    _check_sizes(image_config, text_config)
     picture, picture_file = picture_settings(folder, image_config.size)
-    merges = read_vocabulary(folder, text_config.vocabulary, text_config.context)
+    if vocabulary is None:
+        merges = read_vocabulary(folder, text_config.vocabulary, text_config.context)
+    else:
+        merges = given_vocabulary(vocabulary, text_config.vocabulary, text_config.context)
     _check_end(config, merges)
     sources = weight_files(folder)
     tensors = read_tensors(sources)
-    image, text = ClipImage(image_config), ClipText(text_config)
+    image, text = empty_towers(image_config, text_config)
     _load(image, dict(_names(image, _IMAGE, "vision_model")), tensors, sources[0])
     _load(text, dict(_names(text, _TEXT, "text_model")), tensors, sources[0])
     left = sorted(set(tensors) - _IGNORED)
@@ -96,14 +78,16 @@ def read_clip(folder: Path) -> ClipCheckpoint:
             "not account for, wanted the keys of a CLIPModel alone",
             f"see that {CONFIG} belongs to these weights",
         )
-    read = [folder / CONFIG, folder / picture_file, *(folder / file for file in merges.files), *sources]
+    read = [folder / CONFIG, folder / picture_file, *merges.paths, *sources]
     files = {path.name: sha256_of(path) for path in read}
     weights = [files[path.name] for path in sources]
     together = hashlib.sha256("\n".join(weights).encode()).hexdigest()
     return ClipCheckpoint(
         folder,
-        image.eval(),
-        text.eval(),
+        name or folder.resolve().name or "clip",
+        f"Hugging Face CLIPModel, {sources[0].name}",
+        image,
+        text,
         image_config,
         text_config,
         picture,
@@ -112,19 +96,6 @@ def read_clip(folder: Path) -> ClipCheckpoint:
         weights[0] if len(weights) == 1 else together,
         sources[0].name,
     )
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse what is no folder of a Hugging Face model, saying what is supported. Raises CheckpointError."""
-    if folder.is_file():
-        raise refuse(f"{folder} is a file, wanted a folder", SUPPORTED)
-    if not folder.is_dir():
-        raise refuse(f"{folder} does not exist, and names of models on the hub are not taken", SUPPORTED)
-    if (folder / CONFIG).is_file():
-        return
-    other = next((p.name for pattern in ("open_clip*", "*.pt", "*.safetensors") for p in folder.glob(pattern)), None)
-    holds = f"{other} but no {CONFIG}" if other else f"no {CONFIG}"
-    raise refuse(f"{folder} holds {holds}", SUPPORTED)
 
 
 def configs(config: Settings) -> tuple[ClipImageConfig, ClipTextConfig]:
@@ -147,7 +118,7 @@ def configs(config: Settings) -> tuple[ClipImageConfig, ClipTextConfig]:
         raise vision.wrong("image_size", f"a multiple of patch_size, {image_config.patch}")
     text_config = ClipTextConfig(
         vocabulary=text.integer("vocab_size", 49408),
-        context=text.integer("max_position_embeddings", 77),
+        context=text.integer("max_position_embeddings", 77, 4096),
         embedding=embedding,
         **_common(text, 512, 8),
     )
@@ -174,19 +145,6 @@ def _common(section: Settings, width: int, heads: int) -> dict[str, Any]:
     return found
 
 
-def _check_sizes(image: ClipImageConfig, text: ClipTextConfig) -> None:
-    """Refuse towers whose graphs one file cannot hold, before anything large is read."""
-    with torch.device("meta"):
-        towers = {"image": ClipImage(image), "text": ClipText(text)}
-    for name, tower in towers.items():
-        size = 4 * sum(parameter.numel() for parameter in tower.parameters())
-        if size > _LARGEST:
-            raise refuse(
-                f"the {name} tower has {size / 1e9:.1f} GB in fp32, this version writes graphs up to 2 GB",
-                "export a smaller model, such as ViT-L/14",
-            )
-
-
 def _check_end(config: Settings, merges: Merges) -> None:
     """The model must end texts where the tokenizer does. 2 is no id but stands for the largest id of a text."""
     text = _section(config, "text_config")
@@ -208,7 +166,7 @@ def _names(tower: nn.Module, names: Mapping[str, str], prefix: str) -> Iterator[
             yield key, f"{names[stem]}.{last}"
 
 
-def _load(tower: nn.Module, names: Mapping[str, str], tensors: dict[str, Tensor], path: Path) -> None:
+def _load(tower: ClipImage | ClipText, names: Mapping[str, str], tensors: dict[str, Tensor], path: Path) -> None:
     """Move the tensors of ``tower`` out of ``tensors``, so that what is left over can be told."""
     state: dict[str, Tensor] = {}
     for key, empty in tower.state_dict().items():
@@ -224,5 +182,4 @@ def _load(tower: nn.Module, names: Mapping[str, str], tensors: dict[str, Tensor]
                 f"see that {CONFIG} belongs to these weights",
             )
         state[key] = as_float32(theirs, tensor, path)
-    tower.load_state_dict(state, assign=True)
-    tower.requires_grad_(False)
+    fill(tower, state)

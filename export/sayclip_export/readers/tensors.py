@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sayclip_export.readers.archive import MAGIC, check_archive
 from sayclip_export.readers.errors import refuse
 from sayclip_export.readers.settings import read_json
+from sayclip_export.readers.torchscript import is_torchscript
 
 # In the order of preference; an index names the shards of a model too large for one file.
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INDEX = ".index.json"
+SAFER = "use the model's safetensors file"
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -47,6 +51,8 @@ def as_float32(key: str, tensor: Tensor, path: Path) -> Tensor:
     """``tensor`` as contiguous fp32. Raises CheckpointError where it holds no floating point, or NaN or infinity."""
     if tensor.dtype not in _FLOATS:
         raise refuse(f"{path}: {key} is {str(tensor.dtype).removeprefix('torch.')}, wanted floating point")
+    if tensor.layout is not torch.strided or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise refuse(f"{path}: {key} has fewer values than its shape {list(tensor.shape)}, wanted all of them")
     value = tensor.to(torch.float32).contiguous()
     if not bool(torch.isfinite(value).all()):
         raise refuse(f"{path}: {key} holds NaN or infinity, wanted finite weights")
@@ -67,10 +73,11 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    return read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file. Raises CheckpointError."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -81,20 +88,41 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    return state_dict(load_pickle(path, SAFER), path)
+
+
+def load_pickle(path: Path, remedy: str) -> Any:
+    """What ``torch.save`` wrote to ``path``, on the CPU, with nothing run that is in it. Raises CheckpointError."""
+    if first_bytes(path).startswith(MAGIC):
+        check_archive(path, remedy)  # before the load, which does not look at CRCs
+        if is_torchscript(path):  # which the load would hand over to torch.jit.load
+            raise refuse(f"{path} is a TorchScript archive and was not run, wanted a state dict of torch.save", remedy)
     try:
         # Refuses every class and function but those that tensors are made of.
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # what a damaged or hostile pickle raises is not foreseeable
         # torch's advice on how to run the pickle all the same is not passed on.
         reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), type(error).__name__)
         raise refuse(
-            f"{path} is damaged or holds something else than tensors ({reason[:160]}) and was not run",
-            "use the model's safetensors file",
+            f"{path} is damaged or holds something else than tensors ({reason[:160]}) and was not run", remedy
         ) from None
+
+
+def first_bytes(path: Path) -> bytes:
+    """The first nine bytes of ``path``, which tell its kind. Raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)
+    except OSError as error:
+        raise refuse(f"{path} cannot be read ({error.strerror})", "name a file that can be read") from None
+
+
+def state_dict(loaded: Any, path: Path) -> dict[str, Tensor]:
+    """``loaded`` from ``path``, where it is tensors by name. Raises CheckpointError."""
     if not isinstance(loaded, Mapping) or not all(
         isinstance(v, Tensor) and isinstance(k, str) for k, v in loaded.items()
     ):
-        raise refuse(f"{path} holds a {type(loaded).__name__}, wanted a state dict of tensors by name")
+        raise refuse(f"{path} holds a {type(loaded).__name__}, wanted a state dict of tensors by name", SAFER)
     return dict(loaded)

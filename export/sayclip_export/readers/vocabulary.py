@@ -38,7 +38,12 @@ class Merges:
 
     pairs: Sequence[tuple[str, str]]
     eot: int
-    files: tuple[str, ...]
+    paths: tuple[Path, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of these files."""
+        return tuple(path.name for path in self.paths)
 
     def write(self, path: Path) -> None:
         """Write them in the format of CLIP's own vocabulary file: a header, then one merge a line."""
@@ -50,26 +55,41 @@ def read_vocabulary(folder: Path, size: int, context: int) -> Merges:
     """The merges of the model in ``folder``, whose token table has ``size`` rows. Raises CheckpointError."""
     whole = folder / "tokenizer.json"
     if whole.is_file():
-        document = read_json(whole)
-        model = document.get("model")
-        if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
-            raise refuse(f"{whole} holds no byte-pair encoding, wanted CLIP's", _REMEDY)
-        _check_pipeline(document, model, whole)
-        files: tuple[str, ...] = (whole.name,)
-        vocabulary, lines = model.get("vocab"), model.get("merges")
-    else:
-        parts = folder / "vocab.json", folder / "merges.txt"
-        missing = [path.name for path in parts if not path.is_file()]
-        if missing:
-            raise refuse(f"{folder} holds no tokenizer.json and no {missing[0]}, wanted a tokenizer")
-        files = (parts[0].name, parts[1].name)
-        vocabulary, lines = read_json(parts[0]), _lines(parts[1])
-    where = str(folder / files[0])
+        return read_tokenizer_json(whole, size, context)
+    parts = folder / "vocab.json", folder / "merges.txt"
+    missing = [path.name for path in parts if not path.is_file()]
+    if missing:
+        raise refuse(
+            f"{folder} holds no tokenizer.json and no {missing[0]}, wanted a tokenizer",
+            "download the model's folder again, or name a tokenizer with --vocabulary",
+        )
+    return _checked(read_json(parts[0]), _lines(parts[1]), (parts[0], parts[1]), size, context)
+
+
+def read_tokenizer_json(path: Path, size: int, context: int) -> Merges:
+    """The merges of a ``tokenizer.json`` for a token table of ``size`` rows. Raises CheckpointError."""
+    document = read_json(path)
+    model = document.get("model")
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
+        raise refuse(f"{path} holds no byte-pair encoding, wanted CLIP's", _REMEDY)
+    _check_pipeline(document, model, path)
+    return _checked(model.get("vocab"), model.get("merges"), (path,), size, context)
+
+
+def merges_alone(pairs: Sequence[tuple[str, str]], path: Path, size: int) -> Merges:
+    """``pairs`` out of the file ``path``, which lists merges and no ids, for a token table of ``size`` rows."""
+    tokens = len(_tokens(pairs))
+    if tokens != size:
+        raise refuse(f"{path} makes {tokens} tokens, the token table has {size} rows, wanted the same", _REMEDY)
+    return Merges(pairs, tokens - 1, (path,))
+
+
+def _checked(vocabulary: Any, lines: Any, paths: tuple[Path, ...], size: int, context: int) -> Merges:
+    where = str(paths[0])
     if not isinstance(vocabulary, dict):
         raise refuse(f"{where} holds no vocabulary, wanted token to id", _REMEDY)
-    pairs = _pairs(lines, str(folder / files[-1]))
-    eot = _check_order(vocabulary, pairs, where, size)
-    merges = Merges(pairs, eot, files)
+    pairs = _pairs(lines, str(paths[-1]))
+    merges = Merges(pairs, _check_order(vocabulary, pairs, where, size), paths)
     _check_texts(merges, vocabulary, where, context)
     return merges
 
@@ -109,11 +129,16 @@ def _pairs(lines: Any, where: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _check_order(vocabulary: Mapping[str, Any], pairs: Sequence[tuple[str, str]], where: str, size: int) -> int:
-    """The id of the end of text, once every id is the one that the merges give."""
+def _tokens(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Every token in the order of its id."""
     single = list(byte_characters().values())
     merged = [first + second for first, second in pairs]
-    tokens = [*single, *(token + END_OF_WORD for token in single), *merged, SOT, EOT]
+    return [*single, *(token + END_OF_WORD for token in single), *merged, SOT, EOT]
+
+
+def _check_order(vocabulary: Mapping[str, Any], pairs: Sequence[tuple[str, str]], where: str, size: int) -> int:
+    """The id of the end of text, once every id is the one that the merges give."""
+    tokens = _tokens(pairs)
     if len(vocabulary) != len(tokens) or len(tokens) != size:
         raise refuse(
             f"{where} has {len(vocabulary)} tokens, its merges make {len(tokens)} and the token table has {size} rows, "

@@ -1,0 +1,211 @@
+"""The encoders of a checkpoint on their way into a new bundle: exported, held against torch, described.
+
+A bundle is made in a folder beside its place and renamed into it once every graph has been held against torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import sayclip
+from sayclip.bundle.entries import PicturePreprocessing, Preprocessing, TextPreprocessing
+from sayclip.bundle.files import describe_file
+from sayclip.bundle.manifest import Manifest
+from sayclip.inputs.pictures import PictureSettings, read_picture
+from sayclip.text.tokenizer import Tokenizer
+from sayclip_export import graphs
+from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
+from sayclip_export.graphs import Feeds
+from sayclip_export.models.clip import ClipImage, ClipImageConfig, ClipText
+from sayclip_export.readers.errors import CheckpointError
+
+TOKENIZER = "tokenizer.txt"
+CAPTIONS = (
+    "a photo of a cat",
+    "two children playing football on a beach at sunset",
+    "a red double-decker bus in front of a brick building",
+    "an aerial view of a river winding through a green valley with snow-capped mountains in the distance",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One encoder to be: its module, what goes before it, real inputs and random ones, its sizes, its outputs."""
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    reference: Feeds
+    random: Callable[[np.random.Generator], Feeds]
+    architecture: Mapping[str, object]
+    outputs: Sequence[str] = ("embedding",)
+
+
+def image_part(tower: ClipImage, config: ClipImageConfig, how: PicturePreprocessing) -> Part:
+    """A CLIP's image tower, held against torch on drawn pictures and on noise."""
+    settings = PictureSettings(how.size, how.mean, how.std, how.resample, how.resize)
+    reference: Feeds = {"pixels": np.stack([read_picture(picture, settings) for picture in sample_pictures()])}
+
+    def random(rng: np.random.Generator) -> Feeds:
+        shape = (int(rng.integers(1, 3)), 3, how.size, how.size)
+        return {"pixels": rng.standard_normal(shape).astype(np.float32)}
+
+    return Part(tower, how, reference, random, config.to_dict())
+
+
+def text_part(tower: ClipText, folder: Path, context: int) -> Part:
+    """A CLIP's text tower, held against torch on captions and on random ids; the tokenizer lies in ``folder``."""
+    tokenizer = Tokenizer.from_file(folder / TOKENIZER, context=context)
+    reference = text_feed([tokenizer.encode(caption) for caption in CAPTIONS], tokenizer.eot)
+
+    def random(rng: np.random.Generator) -> Feeds:
+        lengths = rng.integers(3, context + 1, int(rng.integers(1, 4)))
+        middle = [rng.integers(0, tokenizer.sot, length - 2).tolist() for length in lengths]
+        return text_feed([[tokenizer.sot, *ids, tokenizer.eot] for ids in middle], tokenizer.eot)
+
+    how = TextPreprocessing(describe_file(folder, TOKENIZER), context)
+    return Part(tower, how, reference, random, tower.config.to_dict())
+
+
+def write_parts(
+    folder: Path,
+    name: str,
+    space: str,
+    width: int,
+    parts: Mapping[str, Part],
+    provenance: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> None:
+    """Export every part into ``folder``, hold it against torch and write the manifest of a bundle called ``name``.
+
+    ``provenance`` is that of the checkpoint, to which each part adds its sizes. Raises BundleError where a graph is
+    further than 1e-4 from torch.
+    """
+    encoders = {}
+    for encoder, part in parts.items():
+        graph = folder / f"{encoder}.fp32.onnx"
+        example = [torch.from_numpy(value[:2]) for value in part.reference.values()]
+        data = graphs.export_graph(encoder, part.module, example, graph, part.outputs)
+        feeds = [part.reference, *graphs.random_shapes(part.random)]
+        agreement = graphs.verify(graph, part.module, feeds, part.outputs)
+        graphs.require(agreement, graph)
+        parameters = sum(parameter.numel() for parameter in part.module.parameters())
+        say(f"{encoder}: {parameters:,} parameters, fp32 differs from torch by {agreement.largest:.1e}")
+        measured = {
+            "parameters": parameters,
+            "torch_max_abs_difference": agreement.largest,
+            "torch_min_cosine": agreement.cosine,
+            "torch_shapes": agreement.shapes,
+        }
+        if agreement.equal_ids is not None:
+            measured["torch_equal_ids"] = agreement.equal_ids
+        encoders[encoder] = describe_encoder(
+            folder,
+            encoder,
+            space,
+            width,
+            {"fp32": describe_graph(folder, graph.name, data)},
+            part.preprocessing,
+            write_reference(folder, encoder, part.reference),
+            {
+                **provenance,
+                "converter": f"sayclip-toolkit {sayclip.__version__}, torch {torch.__version__.split('+')[0]}",
+                "architecture": dict(part.architecture),
+            },
+            measured,
+        )
+    created_by = f"sayclip-toolkit {sayclip.__version__}"
+    Manifest(name=name, space=space, width=width, encoders=encoders, created_by=created_by).write(folder)
+    Manifest.read(folder)
+
+
+class WithImage(Protocol):
+    """A checkpoint that mints a space: its image tower and what goes before it."""
+
+    @property
+    def image(self) -> ClipImage: ...
+    @property
+    def image_config(self) -> ClipImageConfig: ...
+    @property
+    def picture(self) -> PicturePreprocessing: ...
+
+
+def space_id(checkpoint: WithImage) -> str:
+    """``clip-`` and 12 hex digits over the image tower's weights, its configuration and its preprocessing.
+
+    The configuration counts because two of its values, heads and activation, show in no weight.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(checkpoint.image.state_dict().items()):
+        digest.update(f"{name} {list(value.shape)}\n".encode())
+        digest.update(value.contiguous().numpy().data)
+    for part in (checkpoint.image_config.to_dict(), asdict(checkpoint.picture)):
+        digest.update(json.dumps(part, sort_keys=True).encode())
+    return f"clip-{digest.hexdigest()[:12]}"
+
+
+def sample_pictures() -> list[NDArray[np.uint8]]:
+    """Four synthetic pictures uint8 [H,W,3], the same every time: gradients, tiles, discs, and coloured noise."""
+    y, x = np.mgrid[0:480, 0:640].astype(np.float64)
+    gradient = np.stack([x / 639, y / 479, 1 - x / 639], axis=-1)
+    tiles = np.where(((x // 40 + y // 40) % 2)[:, :480, None] > 0, [0.9, 0.8, 0.2], [0.1, 0.2, 0.6])
+    centres = ((120, 160, 90), (300, 420, 140), (380, 120, 70))
+    discs = np.full((480, 640, 3), 0.85)
+    for channel, (row, column, radius) in enumerate(centres):
+        discs[(y - row) ** 2 + (x - column) ** 2 < radius**2] = np.eye(3)[channel] * 0.8
+    noise = np.kron(np.random.default_rng(0).random((25, 20, 3)), np.ones((16, 16, 1)))
+    return [np.rint(255 * picture).astype(np.uint8) for picture in (gradient, tiles, discs, noise)]
+
+
+def text_feed(sequences: list[list[int]], pad: int) -> Feeds:
+    """``token_ids`` i32 [B,L], padded to the longest, and ``length`` i32 [B]."""
+    length = np.array([len(ids) for ids in sequences], np.int32)
+    token_ids = np.full((len(sequences), int(length.max())), pad, np.int32)
+    for row, ids in zip(token_ids, sequences, strict=True):
+        row[: len(ids)] = ids
+    return {"token_ids": token_ids, "length": length}
+
+
+def require_new(out: Path) -> None:
+    """Refuse, with CheckpointError, an ``out`` that is there already."""
+    if os.path.lexists(out):
+        raise CheckpointError(
+            f"{out} exists already, and this version writes new bundles only", "name a folder that is not there"
+        )
+
+
+@contextlib.contextmanager
+def fresh_folder(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` that becomes ``out`` when the block ends well, and vanishes otherwise."""
+    parents = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
+    fresh: Path | None = None
+    try:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            yield fresh
+            fresh.chmod(0o755)  # mkdtemp lets nobody else read
+            fresh.rename(out)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CheckpointError(f"{out} cannot be written ({reason})", "name a writable place with room") from error
+    except BaseException:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+        for parent in parents:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise

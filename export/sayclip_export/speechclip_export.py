@@ -1,0 +1,100 @@
+"""``sayclip export speech``: SpeechCLIP or SpeechCLIP+ to a new bundle with speech, image and text encoders, all fp32.
+
+The speech graph takes the waveform as it is; where there are two branches ``embedding`` is the parallel one's, and each
+has an output of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayclip.bundle.entries import AudioPreprocessing
+from sayclip.bundle.manifest import Manifest
+from sayclip_export.graphs import Feeds
+from sayclip_export.parts import (
+    TOKENIZER,
+    Part,
+    fresh_folder,
+    image_part,
+    require_new,
+    space_id,
+    text_part,
+    write_parts,
+)
+from sayclip_export.readers.clip_vocabulary import clip_vocabulary
+from sayclip_export.readers.overrides import Overrides
+from sayclip_export.readers.speechclip import SpeechClipCheckpoint, read_speechclip
+
+SAMPLE_RATE = 16000
+MIN_SECONDS, MAX_SECONDS = 0.1, 20.0
+SHORTEST = 400  # samples: HuBERT's first frame
+
+
+def export_speech(
+    path: Path,
+    out: Path,
+    say: Callable[[str], None] = lambda line: None,
+    overrides: Overrides | None = None,
+    vocabulary: Path | None = None,
+) -> Manifest:
+    """Convert the SpeechCLIP checkpoint ``path`` to the new bundle ``out``; returns its manifest.
+
+    ``overrides``: see ``read_speechclip``. ``vocabulary``: CLIP's merges; None takes those of an installed
+    open_clip_torch. ``say`` is given one line a step. Raises CheckpointError for a checkpoint that cannot be converted
+    or an ``out`` that is there already, InputError for a wrong override, BundleError where a graph is further than 1e-4
+    from torch or gives other keywords; then nothing is left at or beside ``out``.
+    """
+    require_new(out)
+    checkpoint = read_speechclip(path, overrides)
+    context = checkpoint.text_config.context
+    merges = clip_vocabulary(vocabulary, checkpoint.text_config.vocabulary, context)
+    say(f"read {path.name}: {checkpoint.format}")
+    name, image = path.resolve().name, checkpoint.image_config
+    provenance = {"source": name, "sha256": checkpoint.sha256, "format": checkpoint.format}
+    with fresh_folder(out) as fresh:
+        merges.write(fresh / TOKENIZER)
+        parts = {
+            "speech": _speech(checkpoint),
+            "image": image_part(checkpoint.image, image, checkpoint.picture),
+            "text": text_part(checkpoint.text, fresh, context),
+        }
+        space = space_id(checkpoint)
+        write_parts(fresh, name, space, image.embedding, parts, provenance, say)
+    return Manifest.read(out)
+
+
+def sample_waves() -> list[NDArray[np.float32]]:
+    """Four synthetic waves f32 [S] at 16 kHz, the same every time: gliding voices of 1 to 2.5 s, with pauses."""
+    waves = []
+    for number, seconds in enumerate((1.0, 1.4, 1.9, 2.5)):
+        t = np.arange(int(SAMPLE_RATE * seconds)) / SAMPLE_RATE
+        pitch = 110 * (1 + 0.4 * number) * (1 + 0.1 * np.sin(2 * np.pi * 1.3 * t))
+        voice = sum(np.sin(2 * np.pi * k * np.cumsum(pitch) / SAMPLE_RATE) / k for k in range(1, 12))
+        syllables = np.clip(np.sin(2 * np.pi * (2 + number) * t), 0, 1)
+        noise = np.random.default_rng(number).normal(0, 0.01, len(t))
+        waves.append((0.15 * voice * syllables + noise).astype(np.float32))
+    return waves
+
+
+def _speech(checkpoint: SpeechClipCheckpoint) -> Part:
+    def random(rng: np.random.Generator) -> Feeds:
+        lengths = rng.integers(SHORTEST, 40_000, int(rng.integers(1, 3)))
+        return wave_feed([rng.normal(0, 0.1, int(length)).astype(np.float32) for length in lengths])
+
+    how = AudioPreprocessing(SAMPLE_RATE, "none", MIN_SECONDS, MAX_SECONDS, "HuBERT")
+    outputs = checkpoint.speech.outputs
+    return Part(checkpoint.speech, how, wave_feed(sample_waves()), random, asdict(checkpoint.speech_config), outputs)
+
+
+def wave_feed(waves: list[NDArray[np.float32]]) -> Feeds:
+    """``waveform`` f32 [B,S], zeros past each end, and ``length`` i32 [B] in samples."""
+    length = np.array([len(wave) for wave in waves], np.int32)
+    waveform = np.zeros((len(waves), int(length.max())), np.float32)
+    for row, wave in zip(waveform, waves, strict=True):
+        row[: len(wave)] = wave
+    return {"waveform": waveform, "length": length}
