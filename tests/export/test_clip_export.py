@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from sayparts.graphs import Agreement
+from sayclip_export.graphs import Agreement
 
 import sayclip
 from sayclip.bundle.entries import PicturePreprocessing, TextPreprocessing
