@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from sayclip_export.graphs import Agreement
 
 import sayclip
 from sayclip.bundle.entries import PicturePreprocessing, TextPreprocessing
@@ -24,6 +23,7 @@ from sayclip.errors import BundleError
 from sayclip.inputs.pictures import PictureSettings, read_picture
 from sayclip_export import parts
 from sayclip_export.clip_export import export_clip
+from sayclip_export.graphs import Agreement
 from sayclip_export.parts import CAPTIONS, sample_pictures
 
 ONE_LINE = re.compile(r"sayclip: .*\n")

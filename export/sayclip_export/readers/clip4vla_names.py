@@ -11,32 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-_BLOCK = {
-    "ln_1": "ln_1",
-    "ln_2": "ln_2",
-    "attention.out_proj": "attn.out_proj",
-    "mlp.0": "mlp.c_fc",
-    "mlp.2": "mlp.c_proj",
-}
-_QUERY_KEY_VALUE = ("attention.q_proj", "attention.k_proj", "attention.v_proj")
-_VISION = {
-    "class_embedding": "class_embedding",
-    "type_embedding": "control_embedding",
-    "patches.weight": "conv1.weight",
-    "positional_embedding": "positional_embedding",
-    "projection.weight": "proj",
-    "ln_pre.weight": "ln_pre.weight",
-    "ln_pre.bias": "ln_pre.bias",
-    "ln_post.weight": "ln_post.weight",
-    "ln_post.bias": "ln_post.bias",
-}
-_TEXT = {
-    "token_embedding.weight": "token_embedding.weight",
-    "positional_embedding": "positional_embedding",
-    "projection.weight": "text_projection",
-    "ln_final.weight": "ln_final.weight",
-    "ln_final.bias": "ln_final.bias",
-}
+from sayclip_export.readers.openai_layout import BLOCK, STACKED, TEXT, VISION
+
+_VISION = {**VISION, "type_embedding": "control_embedding"}
 
 _ENDS = r"(weight|bias)"
 _RESBLOCK = rf"\d+\.(attn\.in_proj_{_ENDS}|(attn\.out_proj|ln_[12]|mlp\.c_fc|mlp\.c_proj)\.{_ENDS})"
@@ -89,7 +66,7 @@ def vision_sources(tower: nn.Module, prefix: str) -> dict[str, Source]:
 
 def text_sources(tower: nn.Module, prefix: str) -> dict[str, Source]:
     """Our key to its source, for a text tower under ``prefix``, such as ``clip.``."""
-    return dict(_sources(tower, _TEXT, prefix))
+    return dict(_sources(tower, TEXT, prefix))
 
 
 def sort_left_over(keys: Iterable[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -119,7 +96,8 @@ def _sources(tower: nn.Module, names: Mapping[str, str], prefix: str) -> Iterato
         _, number, rest = key.split(".", 2)
         part, _, last = rest.rpartition(".")
         block = f"{prefix}transformer.resblocks.{number}."
-        if part in _QUERY_KEY_VALUE:
-            yield key, Source(f"{block}attn.in_proj_{last}", third=_QUERY_KEY_VALUE.index(part))
+        kind = part.rpartition(".")[2]
+        if kind in STACKED:
+            yield key, Source(f"{block}attn.in_proj_{last}", third=STACKED.index(kind))
         else:
-            yield key, Source(f"{block}{_BLOCK[part]}.{last}")
+            yield key, Source(f"{block}{BLOCK[part]}.{last}")

@@ -6,7 +6,6 @@ configuration and a logger, comes as inert stand-ins that keep their state and d
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sayclip_export.readers.archive import check_archive
 from sayclip_export.readers.errors import CheckpointError, refuse
+from sayclip_export.readers.torchscript import is_torchscript
 
 SUPPORTED = "this version reads Lightning checkpoints (.ckpt) of SpeechCLIP and SpeechCLIP+"
 # Classes and functions below these names are stood in for, whatever they are; all others are refused.
 INERT = ("avssl.", "pytorch_lightning.", "wandb.", "numpy.mean")
 _DEEPEST = 64  # levels of the configuration; published ones have 6
-_PIECE = 1 << 20
 
 
 class _Inert:
@@ -66,28 +66,12 @@ def read_lightning(path: Path) -> LightningFile:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse a damaged file by the sums in it, which torch does not compare, and members it would read wrongly."""
+    """Refuse a damaged file by the sums in it, which torch does not compare, and any TorchScript archive."""
     if not path.is_file():
         raise refuse(f"{path} is no file", SUPPORTED)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            names = [member.filename for member in members]
-            if len(set(names)) < len(names):
-                raise refuse(f"{path} holds two members of one name, wanted each once")
-            for member in members:
-                if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-                    raise refuse(f"{path}: {member.filename} is compressed or encrypted, wanted it stored")
-                with archive.open(member) as stream:
-                    while stream.read(_PIECE):
-                        pass
-    except CheckpointError:
-        raise
-    except OSError as error:
-        raise refuse(f"{path} cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # what damage does to a zip is not foreseeable
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise refuse(f"{path} is damaged or no Lightning checkpoint ({reason})") from None
+    check_archive(path, SUPPORTED)
+    if is_torchscript(path):
+        raise refuse(f"{path} is a TorchScript archive and was not run, wanted a Lightning checkpoint", SUPPORTED)
 
 
 def _unpickle(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""OpenAI's names of CLIP's weights, which open_clip shares, mapped to our towers.
+"""The weights of a CLIP under OpenAI's names, which open_clip shares, mapped to our towers.
 
 Queries, keys and values are stacked in one matrix [3W,W], and both projections are stored [in,out].
 """
@@ -15,37 +15,13 @@ from torch import Tensor
 from sayclip_export.models.clip import ClipImage, ClipImageConfig, ClipText, ClipTextConfig
 from sayclip_export.readers.architectures import Sizes
 from sayclip_export.readers.errors import refuse
+from sayclip_export.readers.openai_layout import BLOCK, STACKED, TEXT, VISION
 from sayclip_export.readers.tensors import as_float32
 
 # Scalars beside the weights of OpenAI's own checkpoints, which open_clip does not write.
 MARKS = ("input_resolution", "context_length", "vocab_size")
 _IGNORED = {"logit_scale"}  # the temperature of training
 _LARGEST_CONTEXT, _MOST_LAYERS = 4096, 256
-_STACKED = ("q_proj", "k_proj", "v_proj")
-_IMAGE = {
-    "class_embedding": "visual.class_embedding",
-    "patches.weight": "visual.conv1.weight",
-    "positional_embedding": "visual.positional_embedding",
-    "ln_pre.weight": "visual.ln_pre.weight",
-    "ln_pre.bias": "visual.ln_pre.bias",
-    "ln_post.weight": "visual.ln_post.weight",
-    "ln_post.bias": "visual.ln_post.bias",
-    "projection.weight": "visual.proj",
-}
-_TEXT = {
-    "token_embedding.weight": "token_embedding.weight",
-    "positional_embedding": "positional_embedding",
-    "ln_final.weight": "ln_final.weight",
-    "ln_final.bias": "ln_final.bias",
-    "projection.weight": "text_projection",
-}
-_BLOCK = {
-    "ln_1": "ln_1",
-    "ln_2": "ln_2",
-    "attention.out_proj": "attn.out_proj",
-    "mlp.0": "mlp.c_fc",
-    "mlp.2": "mlp.c_proj",
-}
 # Keys of models that only share a library with CLIP's vision transformers.
 _OTHERS = (
     (r"(text_model|vision_model)\.", "Hugging Face's names", "name the folder that holds its config.json too"),
@@ -138,7 +114,7 @@ def mapped(
     """
     used: set[str] = {*MARKS, *_IGNORED}
     states = []
-    for tower, names, prefix in ((image, _IMAGE, "visual."), (text, _TEXT, "")):
+    for tower, names, prefix in ((image, VISION, "visual."), (text, TEXT, "")):
         state: dict[str, Tensor] = {}
         for key, empty in tower.state_dict().items():
             theirs, part = _their_name(key, names, prefix)
@@ -177,11 +153,11 @@ def _layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
 def _their_name(key: str, names: Mapping[str, str], prefix: str) -> tuple[str, int | None]:
     """OpenAI's key for ours, and which third of it where queries, keys and values are stacked."""
     if key in names:
-        return names[key], None
+        return prefix + names[key], None
     _, number, part = key.split(".", 2)
     stem, last = part.rsplit(".", 1)
     block = f"{prefix}transformer.resblocks.{number}."
     kind = stem.rpartition(".")[2]
-    if kind in _STACKED:
-        return f"{block}attn.in_proj_{last}", _STACKED.index(kind)
-    return f"{block}{_BLOCK[stem]}.{last}", None
+    if kind in STACKED:
+        return f"{block}attn.in_proj_{last}", STACKED.index(kind)
+    return f"{block}{BLOCK[stem]}.{last}", None
