@@ -82,7 +82,8 @@ def clean_environment(runtime_wheel: Path, demo_wheel: Path, tmp_path_factory: p
     python = folder / "bin" / "python"
     [site] = (folder / "lib").glob("python*/site-packages")
     before = folder_bytes(site)
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # -E: with a PYTHONPATH of the caller's pip would find the packages in the tree and install nothing.
+    install = [str(python), "-E", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*install, f"{runtime_wheel}[cpu]"], check=True, timeout=600)
     added = folder_bytes(site) - before
     subprocess.run([*install, str(demo_wheel)], check=True, timeout=300)
