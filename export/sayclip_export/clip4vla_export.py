@@ -16,16 +16,7 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.inputs.log_mel import log_mel_images
 from sayclip.preparation import log_mel_settings
 from sayclip_export.graphs import Feeds
-from sayclip_export.parts import (
-    TOKENIZER,
-    Part,
-    fresh_folder,
-    image_part,
-    require_new,
-    space_id,
-    text_part,
-    write_parts,
-)
+from sayclip_export.parts import Part, require_new, write_bundle
 from sayclip_export.readers.clip4vla import Clip4VlaCheckpoint, read_clip4vla
 from sayclip_export.readers.clip_vocabulary import clip_vocabulary
 from sayclip_export.readers.overrides import Overrides
@@ -51,23 +42,15 @@ def export_audio(
     checkpoint = read_clip4vla(path, overrides or Overrides())
     merges = clip_vocabulary(vocabulary, checkpoint.text_config.vocabulary - _EXTRA_TOKENS, checkpoint.context)
     say(f"read {path.name}: {_describe(checkpoint)}")
-    name, image = checkpoint.path.resolve().name, checkpoint.image_config
+    name = checkpoint.path.resolve().name
     provenance = {
         "source": name,
         "sha256": checkpoint.weights_sha256,
         "format": "CLIP4VLA state dict",
         "dropped": dict(checkpoint.dropped),
     }
-    with fresh_folder(out) as fresh:
-        merges.write(fresh / TOKENIZER)
-        parts = {
-            "audio": _audio(checkpoint),
-            "image": image_part(checkpoint.image, image, checkpoint.picture),
-            "text": text_part(checkpoint.text, fresh, checkpoint.context),
-        }
-        space = space_id(checkpoint)
-        write_parts(fresh, name, space, image.embedding, parts, provenance, say)
-    return Manifest.read(out)
+    others = {"audio": _audio(checkpoint)}
+    return write_bundle(out, name, checkpoint, merges, checkpoint.context, provenance, say, others)
 
 
 def sample_sounds(sample_rate: int) -> list[NDArray[np.float64]]:

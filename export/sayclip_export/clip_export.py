@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sayclip.bundle.manifest import Manifest
-from sayclip_export.parts import TOKENIZER, fresh_folder, image_part, require_new, space_id, text_part, write_parts
+from sayclip_export.parts import require_new, write_bundle
 from sayclip_export.readers.clip import read_clip
 from sayclip_export.readers.clip_checkpoint import ClipCheckpoint
 from sayclip_export.readers.overrides import Overrides
@@ -29,22 +29,14 @@ def export_clip(
     require_new(out)
     checkpoint = read_clip(source, overrides, vocabulary)
     say(f"read {checkpoint.weights_format}: {describe(checkpoint)}")
-    image, picture = checkpoint.image_config, checkpoint.picture
     provenance = {
         "source": checkpoint.name,
         "sha256": checkpoint.weights_sha256,
         "format": checkpoint.layout,
         "files": dict(checkpoint.files),
     }
-    with fresh_folder(out) as fresh:
-        checkpoint.merges.write(fresh / TOKENIZER)
-        parts = {
-            "image": image_part(checkpoint.image, image, picture),
-            "text": text_part(checkpoint.text, fresh, checkpoint.text_config.context),
-        }
-        space = space_id(checkpoint)
-        write_parts(fresh, checkpoint.name, space, image.embedding, parts, provenance, say)
-    return Manifest.read(out)
+    context = checkpoint.text_config.context
+    return write_bundle(out, checkpoint.name, checkpoint, checkpoint.merges, context, provenance, say)
 
 
 def describe(checkpoint: ClipCheckpoint) -> str:

@@ -32,6 +32,7 @@ from sayclip_export.bundling import describe_encoder, describe_graph, write_refe
 from sayclip_export.graphs import Feeds
 from sayclip_export.models.clip import ClipImage, ClipImageConfig, ClipText
 from sayclip_export.readers.errors import CheckpointError
+from sayclip_export.readers.vocabulary import Merges
 
 TOKENIZER = "tokenizer.txt"
 CAPTIONS = (
@@ -155,6 +156,39 @@ def space_id(checkpoint: WithImage) -> str:
     for part in (checkpoint.image_config.to_dict(), asdict(checkpoint.picture)):
         digest.update(json.dumps(part, sort_keys=True).encode())
     return f"clip-{digest.hexdigest()[:12]}"
+
+
+class WithClip(WithImage, Protocol):
+    """A checkpoint that holds a whole CLIP."""
+
+    @property
+    def text(self) -> ClipText: ...
+
+
+def write_bundle(
+    out: Path,
+    name: str,
+    checkpoint: WithClip,
+    merges: Merges,
+    context: int,
+    provenance: Mapping[str, Any],
+    say: Callable[[str], None],
+    others: Mapping[str, Part] | None = None,
+) -> Manifest:
+    """The new bundle ``out`` called ``name``: ``others``, then the image and text encoders of the CLIP.
+
+    ``context``: the longest text in tokens. Raises as ``write_parts`` and ``fresh_folder``, and leaves nothing then.
+    """
+    image = checkpoint.image_config
+    with fresh_folder(out) as fresh:
+        merges.write(fresh / TOKENIZER)
+        parts = {
+            **(others or {}),
+            "image": image_part(checkpoint.image, image, checkpoint.picture),
+            "text": text_part(checkpoint.text, fresh, context),
+        }
+        write_parts(fresh, name, space_id(checkpoint), image.embedding, parts, provenance, say)
+    return Manifest.read(out)
 
 
 def sample_pictures() -> list[NDArray[np.uint8]]:

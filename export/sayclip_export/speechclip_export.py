@@ -16,16 +16,7 @@ from numpy.typing import NDArray
 from sayclip.bundle.entries import AudioPreprocessing
 from sayclip.bundle.manifest import Manifest
 from sayclip_export.graphs import Feeds
-from sayclip_export.parts import (
-    TOKENIZER,
-    Part,
-    fresh_folder,
-    image_part,
-    require_new,
-    space_id,
-    text_part,
-    write_parts,
-)
+from sayclip_export.parts import Part, require_new, write_bundle
 from sayclip_export.readers.clip_vocabulary import clip_vocabulary
 from sayclip_export.readers.overrides import Overrides
 from sayclip_export.readers.speechclip import SpeechClipCheckpoint, read_speechclip
@@ -54,18 +45,10 @@ def export_speech(
     context = checkpoint.text_config.context
     merges = clip_vocabulary(vocabulary, checkpoint.text_config.vocabulary, context)
     say(f"read {path.name}: {checkpoint.format}")
-    name, image = path.resolve().name, checkpoint.image_config
+    name = path.resolve().name
     provenance = {"source": name, "sha256": checkpoint.sha256, "format": checkpoint.format}
-    with fresh_folder(out) as fresh:
-        merges.write(fresh / TOKENIZER)
-        parts = {
-            "speech": _speech(checkpoint),
-            "image": image_part(checkpoint.image, image, checkpoint.picture),
-            "text": text_part(checkpoint.text, fresh, context),
-        }
-        space = space_id(checkpoint)
-        write_parts(fresh, name, space, image.embedding, parts, provenance, say)
-    return Manifest.read(out)
+    others = {"speech": _speech(checkpoint)}
+    return write_bundle(out, name, checkpoint, merges, context, provenance, say, others)
 
 
 def sample_waves() -> list[NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -16,6 +17,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sayclip.cli.main import main
+
 # Helpers beside the tests; pytest's importlib mode leaves the path alone.
 sys.path.append(str(Path(__file__).parent))
 
@@ -29,6 +32,21 @@ def unavailable(what: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is not installed; `make test` installs it")
     pytest.skip(f"{what} is not installed")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """``run("export", …)``: status, stdout and stderr of the command, with the toolkit's commands in place."""
+    point = importlib.metadata.EntryPoint("export", "sayclip_export.cli:add", "sayclip.commands")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == "sayclip.commands" else [])
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import re
 from collections import Counter
@@ -18,7 +17,6 @@ from PIL import Image
 import sayclip
 from sayclip.bundle.entries import PicturePreprocessing, TextPreprocessing
 from sayclip.bundle.manifest import Manifest
-from sayclip.cli.main import main
 from sayclip.errors import BundleError
 from sayclip.inputs.pictures import PictureSettings, read_picture
 from sayclip_export import parts
@@ -38,20 +36,6 @@ def exported(clip_master: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     assert [line.split(":")[0] for line in lines] == ["read model.safetensors", "image", "text"]
     assert [path.name for path in out.parent.iterdir()] == ["bundle"]
     return out
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    point = importlib.metadata.EntryPoint("export", "sayclip_export.cli:add", "sayclip.commands")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == "sayclip.commands" else [])
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 def test_the_runtime_gives_the_embeddings_of_transformers(

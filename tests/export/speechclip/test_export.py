@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,26 +12,11 @@ import torch
 
 import sayclip
 from sayclip.bundle.manifest import Manifest
-from sayclip.cli.main import main
 from sayclip_export.parts import CAPTIONS, sample_pictures
 from sayclip_export.speechclip_export import sample_waves, wave_feed
 
 if TYPE_CHECKING:
     from speechclip_parts import Golden
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    point = importlib.metadata.EntryPoint("export", "sayclip_export.cli:add", "sayclip.commands")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == "sayclip.commands" else [])
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        status = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return status, out, err
-
-    return call
 
 
 @pytest.mark.parametrize("name", ["base_parallel", "plus_base_hybrid_plus"])
