@@ -21,6 +21,7 @@ from sayclip_export.readers.errors import CheckpointError
 from sayclip_export.readers.hugging_face import configs, read_clip
 from sayclip_export.readers.picture_settings import MEAN, STD, picture_settings
 from sayclip_export.readers.settings import Settings
+from sayclip_export.readers.tensors import read_tensors
 from sayclip_export.readers.vocabulary import TEXTS, read_vocabulary
 
 Change = Callable[[dict[str, Any]], object]
@@ -341,3 +342,11 @@ def test_any_configuration_is_read_or_refused(data: dict[str, Any]) -> None:
         image, text = configs(Settings(data, "config.json"))
         assert image.width % image.heads == text.width % text.heads == image.size % image.patch == 0
         assert image.embedding == text.embedding > 0
+
+
+def test_the_refusal_of_a_pickle_does_not_say_how_to_run_it(tmp_path: Path) -> None:
+    torch.save({"weight": Path("anything")}, tmp_path / "model.bin")
+    with pytest.raises(CheckpointError, match=r"GLOBAL pathlib\.\w+\) and was not run") as caught:
+        read_tensors([tmp_path / "model.bin"])
+    assert "safe_globals" not in str(caught.value)
+    assert "torch.se" not in str(caught.value)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sayclip_export.readers.archive import check_archive
 from sayclip_export.readers.errors import CheckpointError, refuse
+from sayclip_export.readers.tensors import why_refused
 from sayclip_export.readers.torchscript import is_torchscript
 
 SUPPORTED = "this version reads Lightning checkpoints (.ckpt) of SpeechCLIP and SpeechCLIP+"
@@ -91,9 +92,7 @@ def _unpickle(path: Path) -> Any:
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # what a damaged or hostile pickle raises is not foreseeable
-        # torch's advice on how to run the pickle all the same is not passed on.
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), type(error).__name__)
-        raise refuse(f"{path} is damaged or no Lightning checkpoint ({reason[:160]}) and was not run") from None
+        raise refuse(f"{path} is damaged or no Lightning checkpoint ({why_refused(error)}) and was not run") from None
 
 
 def _plain(value: object, path: Path, depth: int = 0) -> Any:

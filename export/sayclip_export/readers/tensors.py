@@ -103,11 +103,15 @@ def load_pickle(path: Path, remedy: str) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # what a damaged or hostile pickle raises is not foreseeable
-        # torch's advice on how to run the pickle all the same is not passed on.
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), type(error).__name__)
         raise refuse(
-            f"{path} is damaged or holds something else than tensors ({reason[:160]}) and was not run", remedy
+            f"{path} is damaged or holds something else than tensors ({why_refused(error)}) and was not run", remedy
         ) from None
+
+
+def why_refused(error: Exception) -> str:
+    """What ``torch.load`` has against a pickle, in a few words, without its advice on how to run it all the same."""
+    line = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line), type(error).__name__)
+    return line.partition(" was not an allowed global")[0][:160]
 
 
 def first_bytes(path: Path) -> bytes:
