@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from numbers import Real
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sayclip.batches import by_length
 from sayclip.bundle.files import verify_files
 from sayclip.bundle.find import find_bundle
 from sayclip.bundle.manifest import Manifest
@@ -19,14 +21,15 @@ from sayclip.pooling import pool_segments
 from sayclip.preparation import Preparation, as_list, each, pad
 from sayclip.sessions.choose import AUTO, Request
 from sayclip.sessions.opened import OpenedEncoder
+from sayclip.sessions.reference import OUTPUT
+from sayclip.text.keywords import Keyword
 
 Embeddings = NDArray[np.float32]
 
 _TOKENS_AT_ONCE = 64
 _RECORDINGS_AT_ONCE = 8
 _SEGMENTS_AT_ONCE = 8
-# Inputs of a long list are prepared this many batches ahead: enough to sort by length, and memory stays bounded.
-_BATCHES_AHEAD = 16
+_BRANCHES = {"parallel": "parallel_embedding", "cascaded": "cascaded_embedding"}
 
 
 def load(
@@ -151,23 +154,53 @@ class Encoder:
         spoken = as_list(ipa) if words is None else self._preparation.ipa_of(as_list(words))
         return self._by_length(spoken, self._preparation.pronunciations, run, _TOKENS_AT_ONCE)
 
-    def speech(self, waves: Any, *, sample_rate: int | None = None) -> Embeddings:
+    def speech(self, waves: Any, *, sample_rate: int | None = None, branch: str | None = None) -> Embeddings:
         """Embed recordings: paths, or arrays [S] or [S, C] of ``sample_rate`` Hz (default: the encoder's own rate).
 
-        A list holds recordings, so one recording of plain numbers must be an array. Raises AudioError, NoSpeechError
-        for silence, BundleError, BackendError.
+        A list holds recordings, so one recording of plain numbers must be an array. ``branch``, ``parallel`` or
+        ``cascaded``, picks where an encoder has both; None takes the parallel one then. Raises AudioError,
+        NoSpeechError for silence, InputError for a branch that is not there, BundleError, BackendError.
         """
         opened = self._opened("speech")
-
-        def prepare(sources: Sequence[Any], first: int, count: int) -> list[NDArray[np.float32]]:
-            return self._preparation.recordings(sources, sample_rate, first, count)
+        output = OUTPUT
+        if branch is not None:
+            output = _BRANCHES.get(branch, "")
+            if output not in opened.outputs:
+                there = [name for name, wanted in _BRANCHES.items() if wanted in opened.outputs]
+                has = " and ".join(there) or "no branches to choose from"
+                raise InputError(f"branch is {branch!r}, the speech encoder has {has}", "leave branch out")
 
         def run(batch: list[NDArray[np.float32]]) -> Embeddings:
-            longest = max(len(recording) for recording in batch)
-            waveform, length = pad(batch, np.float32, self._preparation.padded_samples(longest))
-            return opened.run({"waveform": waveform, "length": length})
+            return opened.run(self._preparation.speech_feeds(batch), output)
 
+        prepare = functools.partial(self._preparation.recordings, sample_rate)
         return self._by_length(as_list(waves), prepare, run, _RECORDINGS_AT_ONCE)
+
+    def keywords(self, waves: Any, *, sample_rate: int | None = None) -> list[list[Keyword]]:
+        """The keywords heard in each recording, in their order; recordings as ``speech`` takes them.
+
+        For encoders with a cascaded branch (SpeechCLIP). Raises BundleError where the speech encoder gives no keywords,
+        and as ``speech`` does.
+        """
+        opened = self._opened("speech")
+        words = self._preparation.keyword_words()
+        if "keyword_ids" not in opened.outputs or words is None:
+            raise BundleError(
+                f"the speech encoder of {self.manifest.name} gives no keywords",
+                "export a checkpoint with a cascaded branch",
+            )
+
+        def run(batch: list[NDArray[np.float32]]) -> list[list[Keyword]]:
+            found = opened.run_all(self._preparation.speech_feeds(batch))
+            ids, scores = found["keyword_ids"], found["keyword_scores"]
+            counts = found.get("keyword_count", np.full(len(batch), ids.shape[1]))
+            return [
+                [Keyword(int(i), words.get(int(i), "?"), float(s)) for i, s in zip(row[:n], score[:n], strict=True)]
+                for row, score, n in zip(ids, scores, counts.tolist(), strict=True)
+            ]
+
+        prepare = functools.partial(self._preparation.recordings, sample_rate)
+        return by_length(as_list(waves), prepare, run, _RECORDINGS_AT_ONCE)
 
     def audio(self, sounds: Any, *, sample_rate: int | None = None, type_mix: float | None = None) -> Embeddings:
         """Embed sounds of any kind: paths, or arrays [S] or [S, C] of ``sample_rate`` Hz, as ``speech`` takes them.
@@ -254,16 +287,5 @@ class Encoder:
         run: Callable[[list[NDArray[Any]]], Embeddings],
         at_once: int,
     ) -> Embeddings:
-        """Runs ``sources`` in batches of similar length, so that little is padded; the order of results is kept.
-
-        ``prepare`` takes some of the sources, the place of their first in the whole list, and the list's length.
-        """
-        result = np.empty((len(sources), self.width), dtype=np.float32)
-        for first in range(0, len(sources), at_once * _BATCHES_AHEAD):
-            sequences = prepare(sources[first : first + at_once * _BATCHES_AHEAD], first, len(sources))
-            order = sorted(range(len(sequences)), key=lambda place: len(sequences[place]))
-            for start in range(0, len(order), at_once):
-                places = order[start : start + at_once]
-                rows = run([sequences[place] for place in places])
-                result[[first + place for place in places]] = rows
-        return result
+        rows: list[NDArray[np.float32]] = by_length(sources, prepare, lambda batch: list(run(batch)), at_once)
+        return np.stack(rows) if rows else np.empty((0, self.width), dtype=np.float32)

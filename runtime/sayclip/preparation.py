@@ -81,7 +81,7 @@ class Preparation:
         return self._g2p()(list(words))
 
     def recordings(
-        self, sources: Sequence[Any], sample_rate: int | None, first: int = 0, count: int = 0
+        self, sample_rate: int | None, sources: Sequence[Any], first: int = 0, count: int = 0
     ) -> list[NDArray[np.float32]]:
         """Samples [S] of each recording at the encoder's rate. Raises AudioError, NoSpeechError."""
         from sayclip.inputs.audio import read_audio
@@ -90,11 +90,24 @@ class Preparation:
         read = functools.partial(read_audio, settings=self._audio_settings(), sample_rate=sample_rate)
         return each(read, sources, first=first, count=count)
 
-    def padded_samples(self, longest: int) -> int:
-        """How many samples a batch is padded to whose longest recording has ``longest``: the next bucket, if any."""
+    def speech_feeds(self, batch: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+        """What the speech graph takes for recordings [S], padded to the longest or to the next bucket, if any."""
         how = self._entry("speech", AudioPreprocessing)
+        longest = max(len(recording) for recording in batch)
         buckets = (round(seconds * how.sample_rate) for seconds in how.buckets)
-        return min((size for size in buckets if size >= longest), default=longest)
+        size = min((size for size in buckets if size >= longest), default=longest)
+        waveform, length = pad(batch, np.float32, size)
+        return {"waveform": waveform, "length": length}
+
+    def keyword_words(self) -> dict[int, str] | None:
+        """Words by token id, of the keywords that the speech encoder hears; None where it has none."""
+        from sayclip.text.keywords import read_keywords
+
+        file = self._entry("speech", AudioPreprocessing).keywords
+        if file is None:
+            return None
+        path = self._manifest.path(file.file)
+        return self._once("keywords", lambda: read_keywords(path))
 
     def sounds(
         self, sources: Sequence[Any], sample_rate: int | None, first: int = 0, count: int = 0

@@ -185,7 +185,7 @@ class AudioPreprocessing:
     """Mono waveform at ``sample_rate`` Hz; ``front`` tells what the graph computes first and is only informative.
 
     ``buckets`` are lengths in seconds that batches are padded up to; none means the length of the longest. ``trim``:
-    silence is cut off both ends first.
+    silence is cut off both ends first. ``keywords``: the words of the keywords that the graph gives, if it gives any.
     """
 
     sample_rate: int = 16000
@@ -195,6 +195,7 @@ class AudioPreprocessing:
     front: str = ""
     buckets: tuple[float, ...] = ()
     trim: bool = False
+    keywords: FileEntry | None = None
     kind: str = field(default="audio", init=False)
 
     @classmethod
@@ -211,6 +212,7 @@ class AudioPreprocessing:
             data.text("front", ""),
             tuple(sorted(data.numbers("buckets", (), low=1e-6))),
             data.boolean("trim", False),
+            FileEntry.from_fields(data.object("keywords")) if data.data.get("keywords") is not None else None,
         )
 
 
@@ -271,6 +273,8 @@ class EncoderEntry:
             found.append(self.preprocessing.tokenizer)
         elif isinstance(self.preprocessing, PhonemePreprocessing):
             found.append(self.preprocessing.inventory)
+        elif isinstance(self.preprocessing, AudioPreprocessing) and self.preprocessing.keywords is not None:
+            found.append(self.preprocessing.keywords)
         return found
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sayclip.cli.output import Progress, one_line, print_json, size
 from sayclip.errors import SayclipError
+from sayclip.sessions.reference import OUTPUT
 
 if TYPE_CHECKING:
     from sayclip.encoder import Encoder
@@ -54,6 +55,8 @@ def describe(encoder: Encoder) -> dict[str, Any]:
         about["bytes"] = {
             precision: graph.bytes + sum(file.bytes for file in graph.data) for precision, graph in entry.graphs.items()
         }
+        about["preprocessing"] = entry.to_dict()["preprocessing"]
+        about["outputs"] = sorted({spec.name for graph in entry.graphs.values() for spec in graph.outputs})
         if name in errors:
             about["error"] = errors[name]
     document["bytes"] = sum(file.bytes for file in encoder.manifest.files())
@@ -80,11 +83,19 @@ def lines(document: dict[str, Any]) -> list[str]:
             for attempt in encoder["attempts"][:-1]:
                 found.append(f"  {'':<14} not {attempt['backend']} {attempt['precision']}: {attempt['reason']}")
         found.append(f"  {'':<14} graphs: {graphs}")
-        for what in ("measured", "provenance"):
+        if encoder["outputs"] != [OUTPUT]:
+            found.append(f"  {'':<14} gives: {', '.join(encoder['outputs'])}")
+        for what in ("preprocessing", "measured", "provenance"):
             if encoder[what]:
-                found.append(
-                    f"  {'':<14} {what}: " + ", ".join(f"{key} {value}" for key, value in encoder[what].items())
-                )
+                told = ", ".join(f"{key} {_short(value)}" for key, value in encoder[what].items() if value is not None)
+                found.append(f"  {'':<14} {what}: {told}")
     if document["verified_files"] is not None:
         found.append(f"verified {document['verified_files']} files")
     return [one_line(line) for line in found]
+
+
+def _short(value: Any) -> Any:
+    """A file by its name, other objects and lists without brackets."""
+    if isinstance(value, dict):
+        return value["file"] if "file" in value else " ".join(map(str, value.values()))
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value

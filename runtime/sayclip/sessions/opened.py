@@ -41,11 +41,22 @@ class OpenedEncoder:
         with self._lock:
             return self._open()[1]
 
-    def run(self, feeds: Mapping[str, Array]) -> NDArray[np.float32]:
+    @property
+    def outputs(self) -> frozenset[str]:
+        """Names of what every graph of this encoder gives."""
+        graphs = self.entry.graphs.values()
+        return frozenset.intersection(*(frozenset(spec.name for spec in graph.outputs) for graph in graphs))
+
+    def run_all(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs of one batch, as the graph gives them. Raises BackendError."""
+        with self._lock:
+            return self._open()[0].run(feeds)
+
+    def run(self, feeds: Mapping[str, Array], output: str = OUTPUT) -> NDArray[np.float32]:
         """The embeddings float32 [n, d] of one batch, finite and L2-normalised. Raises BackendError otherwise."""
         with self._lock:
             session, choice = self._open()
-            embeddings = session.run(feeds)[OUTPUT]
+            embeddings = session.run(feeds)[output]
         count = len(next(iter(feeds.values())))
         wanted = (count, self.entry.width)
         graph = f"the {choice.precision} graph of {self.name!r} on {choice.backend}"
