@@ -37,10 +37,16 @@ def add(subparsers: Any) -> None:
 
 def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> None:
     parser: argparse.ArgumentParser = kinds.add_parser(
-        name, help=gives, description=f"Write a new bundle: {gives}, held against torch first."
+        name, help=gives, description=f"Write {gives} into a bundle, held against torch first."
     )
     parser.add_argument("source", metavar="SOURCE", help=source)
-    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write; must not exist yet")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="BUNDLE",
+        help="folder to write; a bundle of the same space that is there gains the encoders",
+    )
     parser.add_argument(
         "--set",
         dest="overrides",

@@ -1,4 +1,4 @@
-"""``sayclip export audio``: CLIP4VLA to a new bundle with audio, image and text encoders, all fp32.
+"""``sayclip export audio``: CLIP4VLA to audio, image and text encoders of a bundle, all fp32.
 
 Only encoders are exported: the fusion transformer scores pairs, and what it gives cannot be searched. Embeddings are
 those of the towers alone, the model's ``feat_avg``.
@@ -16,7 +16,8 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.inputs.log_mel import log_mel_images
 from sayclip.preparation import log_mel_settings
 from sayclip_export.graphs import Feeds
-from sayclip_export.parts import Part, require_new, write_bundle
+from sayclip_export.parts import Part, write_bundle
+from sayclip_export.placing import require_place
 from sayclip_export.readers.clip4vla import Clip4VlaCheckpoint, read_clip4vla
 from sayclip_export.readers.clip_vocabulary import clip_vocabulary
 from sayclip_export.readers.overrides import Overrides
@@ -31,14 +32,14 @@ def export_audio(
     overrides: Overrides | None = None,
     vocabulary: Path | None = None,
 ) -> Manifest:
-    """Convert the CLIP4VLA checkpoint ``path`` to the new bundle ``out``; returns its manifest.
+    """Convert the CLIP4VLA checkpoint ``path`` to the bundle ``out``, new or added to; returns its manifest.
 
     ``overrides``: see ``read_clip4vla``. ``vocabulary``: CLIP's merges; None takes those of an installed
     open_clip_torch. ``say`` is given one line a step. Raises CheckpointError for a checkpoint that cannot be converted
-    or an ``out`` that is there already, InputError for a wrong override, BundleError where a graph is further than 1e-4
-    from torch; then nothing is left at or beside ``out``.
+    or an ``out`` that is no bundle, InputError for a wrong override, BundleError where a graph is further than 1e-4
+    from torch or of another space; ``out`` is then as it was.
     """
-    require_new(out)
+    require_place(out)
     checkpoint = read_clip4vla(path, overrides or Overrides())
     merges = clip_vocabulary(vocabulary, checkpoint.text_config.vocabulary - _EXTRA_TOKENS, checkpoint.context)
     say(f"read {path.name}: {_describe(checkpoint)}")
@@ -49,8 +50,11 @@ def export_audio(
         "format": "CLIP4VLA state dict",
         "dropped": dict(checkpoint.dropped),
     }
-    others = {"audio": _audio(checkpoint)}
-    return write_bundle(out, name, checkpoint, merges, checkpoint.context, provenance, say, others)
+
+    def audio(_: Path) -> dict[str, Part]:
+        return {"audio": _audio(checkpoint)}
+
+    return write_bundle(out, name, checkpoint, merges, checkpoint.context, provenance, say, audio)
 
 
 def sample_sounds(sample_rate: int) -> list[NDArray[np.float64]]:

@@ -1,4 +1,4 @@
-"""``sayclip export clip``: a published CLIP to a bundle with an image and a text encoder, both fp32."""
+"""``sayclip export clip``: a published CLIP to image and text encoders of a bundle, both fp32."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sayclip.bundle.manifest import Manifest
-from sayclip_export.parts import require_new, write_bundle
+from sayclip_export.parts import write_bundle
+from sayclip_export.placing import require_place
 from sayclip_export.readers.clip import read_clip
 from sayclip_export.readers.clip_checkpoint import ClipCheckpoint
 from sayclip_export.readers.overrides import Overrides
@@ -20,13 +21,13 @@ def export_clip(
     overrides: Overrides | None = None,
     vocabulary: Path | None = None,
 ) -> Manifest:
-    """Convert the CLIP at ``source`` (folder, file or hub id) to the new bundle ``out``; returns its manifest.
+    """Convert the CLIP at ``source`` (folder, file or hub id) to the bundle ``out``, new or added to.
 
-    ``say`` is given one line a step; ``overrides`` and ``vocabulary`` are those of ``read_clip``. Raises
-    CheckpointError or InputError for a model that cannot be converted or an ``out`` that is there already, BundleError
-    where a graph is further than 1e-4 from torch; then nothing is left at or beside ``out``.
+    Returns its manifest. ``say`` is given one line a step; ``overrides`` and ``vocabulary`` are those of ``read_clip``.
+    Raises CheckpointError or InputError for a model that cannot be converted or an ``out`` that is no bundle,
+    BundleError where a graph is further than 1e-4 from torch or of another space; ``out`` is then as it was.
     """
-    require_new(out)
+    require_place(out)
     checkpoint = read_clip(source, overrides, vocabulary)
     say(f"read {checkpoint.weights_format}: {describe(checkpoint)}")
     provenance = {

@@ -1,17 +1,10 @@
-"""The encoders of a checkpoint on their way into a new bundle: exported, held against torch, described.
-
-A bundle is made in a folder beside its place and renamed into it once every graph has been held against torch.
-"""
+"""The encoders of a checkpoint on their way into a new bundle: exported, held against torch, described."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import sayclip
-from sayclip.bundle.entries import PicturePreprocessing, Preprocessing, TextPreprocessing
+from sayclip.bundle.entries import EncoderEntry, PicturePreprocessing, Preprocessing, TextPreprocessing
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
 from sayclip.inputs.pictures import PictureSettings, read_picture
@@ -31,7 +24,7 @@ from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
 from sayclip_export.graphs import Feeds
 from sayclip_export.models.clip import ClipImage, ClipImageConfig, ClipText
-from sayclip_export.readers.errors import CheckpointError
+from sayclip_export.placing import keep, place
 from sayclip_export.readers.vocabulary import Merges
 
 TOKENIZER = "tokenizer.txt"
@@ -89,13 +82,15 @@ def write_parts(
     parts: Mapping[str, Part],
     provenance: Mapping[str, Any],
     say: Callable[[str], None],
-) -> None:
+    kept: Mapping[str, EncoderEntry] | None = None,
+) -> Manifest:
     """Export every part into ``folder``, hold it against torch and write the manifest of a bundle called ``name``.
 
-    ``provenance`` is that of the checkpoint, to which each part adds its sizes. Raises BundleError where a graph is
+    ``provenance`` is that of the checkpoint, to which each part adds its sizes. ``kept``: further encoders, whose files
+    lie in ``folder`` already. Raises BundleError where a graph is
     further than 1e-4 from torch.
     """
-    encoders = {}
+    encoders = dict(kept or {})
     for encoder, part in parts.items():
         graph = folder / f"{encoder}.fp32.onnx"
         example = [torch.from_numpy(value[:2]) for value in part.reference.values()]
@@ -130,7 +125,7 @@ def write_parts(
         )
     created_by = f"sayclip-toolkit {sayclip.__version__}"
     Manifest(name=name, space=space, width=width, encoders=encoders, created_by=created_by).write(folder)
-    Manifest.read(folder)
+    return Manifest.read(folder)
 
 
 class WithImage(Protocol):
@@ -173,21 +168,27 @@ def write_bundle(
     context: int,
     provenance: Mapping[str, Any],
     say: Callable[[str], None],
-    others: Mapping[str, Part] | None = None,
+    others: Callable[[Path], Mapping[str, Part]] = lambda folder: {},
 ) -> Manifest:
-    """The new bundle ``out`` called ``name``: ``others``, then the image and text encoders of the CLIP.
+    """The bundle ``out`` called ``name`` with ``others``, given the folder, and the CLIP's image and text encoders.
 
-    ``context``: the longest text in tokens. Raises as ``write_parts`` and ``fresh_folder``, and leaves nothing then.
+    Where ``out`` is a bundle of the same space already, these are added to it, or replace those of their names; see
+    `sayclip_export.placing`. ``context``: the longest text in tokens. Raises as ``write_parts`` and ``place``; then
+    ``out`` is as it was.
     """
     image = checkpoint.image_config
-    with fresh_folder(out) as fresh:
+    with place(out) as (fresh, before):
         merges.write(fresh / TOKENIZER)
         parts = {
-            **(others or {}),
+            **others(fresh),
             "image": image_part(checkpoint.image, image, checkpoint.picture),
             "text": text_part(checkpoint.text, fresh, context),
         }
-        write_parts(fresh, name, space_id(checkpoint), image.embedding, parts, provenance, say)
+        space = space_id(checkpoint)
+        kept = keep(before, space, image.embedding, list(parts), fresh)
+        write_parts(
+            fresh, before.name if kept and before else name, space, image.embedding, parts, provenance, say, kept
+        )
     return Manifest.read(out)
 
 
@@ -211,35 +212,3 @@ def text_feed(sequences: list[list[int]], pad: int) -> Feeds:
     for row, ids in zip(token_ids, sequences, strict=True):
         row[: len(ids)] = ids
     return {"token_ids": token_ids, "length": length}
-
-
-def require_new(out: Path) -> None:
-    """Refuse, with CheckpointError, an ``out`` that is there already."""
-    if os.path.lexists(out):
-        raise CheckpointError(
-            f"{out} exists already, and this version writes new bundles only", "name a folder that is not there"
-        )
-
-
-@contextlib.contextmanager
-def fresh_folder(out: Path) -> Iterator[Path]:
-    """A folder beside ``out`` that becomes ``out`` when the block ends well, and vanishes otherwise."""
-    parents = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
-    fresh: Path | None = None
-    try:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-            yield fresh
-            fresh.chmod(0o755)  # mkdtemp lets nobody else read
-            fresh.rename(out)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise CheckpointError(f"{out} cannot be written ({reason})", "name a writable place with room") from error
-    except BaseException:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
-        for parent in parents:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        raise

@@ -1,4 +1,4 @@
-"""``sayclip export speech``: SpeechCLIP or SpeechCLIP+ to a new bundle with speech, image and text encoders, all fp32.
+"""``sayclip export speech``: SpeechCLIP or SpeechCLIP+ to speech, image and text encoders of a bundle, all fp32.
 
 The speech graph takes the waveform as it is; where there are two branches ``embedding`` is the parallel one's, and each
 has an output of its own.
@@ -13,14 +13,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sayclip.bundle.entries import AudioPreprocessing
+from sayclip.bundle.entries import AudioPreprocessing, FileEntry
+from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
 from sayclip_export.graphs import Feeds
-from sayclip_export.parts import Part, require_new, write_bundle
+from sayclip_export.keyword_words import write_keywords
+from sayclip_export.models.speechclip import SpeechClip
+from sayclip_export.parts import Part, write_bundle
+from sayclip_export.placing import require_place
 from sayclip_export.readers.clip_vocabulary import clip_vocabulary
 from sayclip_export.readers.overrides import Overrides
-from sayclip_export.readers.speechclip import SpeechClipCheckpoint, read_speechclip
+from sayclip_export.readers.speechclip import read_speechclip
 
+KEYWORDS = "keywords.tsv"
 SAMPLE_RATE = 16000
 MIN_SECONDS, MAX_SECONDS = 0.1, 20.0
 SHORTEST = 400  # samples: HuBERT's first frame
@@ -33,21 +38,28 @@ def export_speech(
     overrides: Overrides | None = None,
     vocabulary: Path | None = None,
 ) -> Manifest:
-    """Convert the SpeechCLIP checkpoint ``path`` to the new bundle ``out``; returns its manifest.
+    """Convert the SpeechCLIP checkpoint ``path`` to the bundle ``out``, new or added to; returns its manifest.
 
     ``overrides``: see ``read_speechclip``. ``vocabulary``: CLIP's merges; None takes those of an installed
     open_clip_torch. ``say`` is given one line a step. Raises CheckpointError for a checkpoint that cannot be converted
-    or an ``out`` that is there already, InputError for a wrong override, BundleError where a graph is further than 1e-4
-    from torch or gives other keywords; then nothing is left at or beside ``out``.
+    or an ``out`` that is no bundle, InputError for a wrong override, BundleError where a graph is further than 1e-4
+    from torch, gives other keywords or is of another space; ``out`` is then as it was.
     """
-    require_new(out)
+    require_place(out)
     checkpoint = read_speechclip(path, overrides)
     context = checkpoint.text_config.context
     merges = clip_vocabulary(vocabulary, checkpoint.text_config.vocabulary, context)
     say(f"read {path.name}: {checkpoint.format}")
     name = path.resolve().name
     provenance = {"source": name, "sha256": checkpoint.sha256, "format": checkpoint.format}
-    others = {"speech": _speech(checkpoint)}
+
+    def others(folder: Path) -> dict[str, Part]:
+        words = None
+        if "keyword_ids" in checkpoint.speech.outputs:
+            write_keywords(folder / KEYWORDS, merges.pairs, checkpoint.vocabulary)
+            words = describe_file(folder, KEYWORDS)
+        return {"speech": speech_part(checkpoint.speech, words)}
+
     return write_bundle(out, name, checkpoint, merges, context, provenance, say, others)
 
 
@@ -64,14 +76,15 @@ def sample_waves() -> list[NDArray[np.float32]]:
     return waves
 
 
-def _speech(checkpoint: SpeechClipCheckpoint) -> Part:
+def speech_part(speech: SpeechClip, words: FileEntry | None) -> Part:
+    """The speech encoder, held against torch on gliding voices and on noise; ``words``: the file of its keywords."""
+
     def random(rng: np.random.Generator) -> Feeds:
         lengths = rng.integers(SHORTEST, 40_000, int(rng.integers(1, 3)))
         return wave_feed([rng.normal(0, 0.1, int(length)).astype(np.float32) for length in lengths])
 
-    how = AudioPreprocessing(SAMPLE_RATE, "none", MIN_SECONDS, MAX_SECONDS, "HuBERT")
-    outputs = checkpoint.speech.outputs
-    return Part(checkpoint.speech, how, wave_feed(sample_waves()), random, asdict(checkpoint.speech_config), outputs)
+    how = AudioPreprocessing(SAMPLE_RATE, "none", MIN_SECONDS, MAX_SECONDS, "HuBERT", keywords=words)
+    return Part(speech, how, wave_feed(sample_waves()), random, asdict(speech.config), speech.outputs)
 
 
 def wave_feed(waves: list[NDArray[np.float32]]) -> Feeds:

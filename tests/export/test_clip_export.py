@@ -131,10 +131,16 @@ def test_the_command(run: Callable[..., Any], clip_folder: Path, tmp_path: Path)
     assert "differs from torch by" in err
     before = sorted(path.name for path in tmp_path.iterdir())
     status, printed, err = run("export", "clip", clip_folder, "--out", out)
+    assert status == 0, err
+    assert Manifest.read(out).space == report["space"], "replaced by the same"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    status, printed, err = run("export", "clip", clip_folder, "--out", tmp_path / "mine")
     assert (status, printed) == (2, "")
-    assert "exists already, and this version writes new bundles only" in err
+    assert "mine exists already and is no bundle" in err
     assert ONE_LINE.fullmatch(err)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "mine"])
 
 
 @pytest.mark.parametrize(

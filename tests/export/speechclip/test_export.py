@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 
 import sayclip
 from sayclip.bundle.manifest import Manifest
+from sayclip.errors import BundleError, InputError
 from sayclip_export.parts import CAPTIONS, sample_pictures
 from sayclip_export.speechclip_export import sample_waves, wave_feed
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from speechclip_parts import Golden
 
 
-@pytest.mark.parametrize("name", ["base_parallel", "plus_base_hybrid_plus"])
+@pytest.mark.parametrize("name", ["base_parallel", "base_cascaded", "plus_base_hybrid_plus"])
 def test_the_command_writes_a_bundle_that_hears_as_torch_does(
     name: str,
     golden_speechclip: Callable[[str], Golden],
@@ -40,12 +41,43 @@ def test_the_command_writes_a_bundle_that_hears_as_torch_does(
     assert entry.provenance["sha256"] == checkpoint.sha256
     feed = wave_feed(waves)
     with torch.inference_mode():
-        wanted = checkpoint.speech(torch.from_numpy(feed["waveform"]), torch.from_numpy(feed["length"]))[0].numpy()
+        given_by_torch = checkpoint.speech(torch.from_numpy(feed["waveform"]), torch.from_numpy(feed["length"]))
+    wanted = {key: value.numpy() for key, value in zip(checkpoint.speech.outputs, given_by_torch, strict=True)}
     with sayclip.load(out) as encoder:
         assert set(encoder.names) == {"speech", "image", "text"}
         heard = encoder.speech(waves, sample_rate=16000)
-        assert np.abs(heard - wanted).max() < 1e-4
+        assert np.abs(heard - wanted["embedding"]).max() < 1e-4
         assert encoder.image(sample_pictures()).shape == encoder.text(list(CAPTIONS)).shape == heard.shape
+        check_branches(encoder, waves, wanted)
+        check_keywords(encoder, waves, wanted)
+        assert encoder.speech([]).shape == (0, encoder.width)
+
+
+def check_branches(encoder: sayclip.Encoder, waves: list[Any], wanted: dict[str, Any]) -> None:
+    for branch in ("parallel", "cascaded"):
+        if f"{branch}_embedding" in wanted:
+            heard = encoder.speech(waves, sample_rate=16000, branch=branch)
+            assert np.abs(heard - wanted[f"{branch}_embedding"]).max() < 1e-4
+        else:
+            with pytest.raises(InputError, match=f"branch is '{branch}', the speech encoder has no branches"):
+                encoder.speech(waves, branch=branch)
+    with pytest.raises(InputError, match="branch is 'both', the speech encoder has"):
+        encoder.speech(waves, branch="both")
+
+
+def check_keywords(encoder: sayclip.Encoder, waves: list[Any], wanted: dict[str, Any]) -> None:
+    if "keyword_ids" not in wanted:
+        with pytest.raises(BundleError, match="gives no keywords"):
+            encoder.keywords(waves)
+        return
+    heard = encoder.keywords(waves, sample_rate=16000)
+    counts = wanted.get("keyword_count", np.full(len(waves), wanted["keyword_ids"].shape[1]))
+    for row, ids, scores, count in zip(heard, wanted["keyword_ids"], wanted["keyword_scores"], counts, strict=True):
+        assert [keyword.token_id for keyword in row] == ids[:count].tolist()
+        assert np.abs([keyword.score for keyword in row] - scores[:count]).max(initial=0) < 1e-4
+        assert all(keyword.word not in ("", "?") for keyword in row)
+    assert encoder.keywords(waves[0], sample_rate=16000)[0] == heard[0]
+    assert encoder.keywords([]) == []
 
 
 def test_what_it_refuses_leaves_nothing(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

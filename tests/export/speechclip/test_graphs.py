@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,42 +11,9 @@ import pytest
 from speechclip_parts import NAMES, Golden
 
 from sayclip.errors import BundleError
+from sayclip_export import rtx
 from sayclip_export.bundling import describe_graph
 from sayclip_export.graphs import Agreement, require
-
-PYTHON = os.environ.get("SAYCLIP_RTX_PYTHON") or (sys.executable if importlib.util.find_spec("tensorrt_rtx") else "")
-BUILD = """
-import sys
-import tensorrt_rtx as trt
-
-FREE = {"waveform": (400, 16000, 102400), "length": ()}
-errors = []
-
-
-class Log(trt.ILogger):
-    def log(self, severity, message):
-        if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-            errors.append(message)
-
-
-log = Log()
-builder = trt.Builder(log)
-network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-parser = trt.OnnxParser(network, log)
-if not parser.parse_from_file(sys.argv[1]):
-    print("refused:", "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors)))
-    sys.exit(3)
-config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-for index in range(network.num_inputs):
-    value = network.get_input(index)
-    sizes = [(1, 2, 8) if axis == 0 else FREE[value.name] for axis in range(len(value.shape))]
-    profile.set_shape(value.name, *(tuple(size[k] for size in sizes) for k in range(3)))
-config.add_optimization_profile(profile)
-engine = builder.build_serialized_network(network, config)
-names = [network.get_output(i).name for i in range(network.num_outputs)]
-print(" ".join(names) if engine is not None else "; ".join(errors))
-sys.exit(0 if engine is not None else 4)
-"""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,16 +58,12 @@ def test_keywords_are_read_from_as_few_tokens_as_there_can_be(name: str, speech_
     assert [tokens, 32] in shapes or [1, tokens, 32] in shapes
 
 
-@pytest.mark.skipif(not PYTHON, reason="tensorrt-rtx is not installed")
+@pytest.mark.skipif(not rtx.installed(), reason="tensorrt-rtx is not installed")
 @pytest.mark.parametrize("name", NAMES)
 def test_nvidias_parser_and_builder_take_it(
     name: str, golden_speechclip: Callable[[str], Golden], speech_graph: Callable[[str], Path]
 ) -> None:
-    """In a process of its own, because what the library does not like may end the process."""
-    command = [PYTHON, "-c", BUILD, str(speech_graph(name))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert tuple(done.stdout.split()) == golden_speechclip(name).checkpoint.speech.outputs
+    assert rtx.build(speech_graph(name)).outputs == golden_speechclip(name).checkpoint.speech.outputs
 
 
 def test_other_ids_are_refused() -> None:
