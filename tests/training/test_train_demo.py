@@ -15,7 +15,7 @@ from sayclip_training.demo import Budget, train_demo
 from sayclip_training.demo_data import names
 from sayclip_training.demo_data.pictures import FONT
 
-QUICK = Budget(2, 2, 2, 2, 0, 0, 1, 0, 0, 1)
+QUICK = Budget(2, 2, 2, 2, 2, 0, 0, 1, 0, 0, 1)
 HAVE = FONT.exists() and names.EMOJI_TEST.exists() and names.CLDR.exists() and shutil.which("flite") is not None
 
 pytestmark = [
@@ -59,6 +59,12 @@ def test_bundle_is_small_and_its_graphs_old_enough(trained: Path) -> None:
 
 def test_a_finished_run_trains_nothing_again(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.read_bytes() for path in (trained / "work").glob("*.state.pt")}
-    assert set(before) == {"clip.state.pt", "text.state.pt", "pronunciation.state.pt", "speech.state.pt"}
+    assert set(before) == {
+        "clip.state.pt",
+        "text.state.pt",
+        "pronunciation.state.pt",
+        "speech.state.pt",
+        "phonetic.state.pt",
+    }
     train_demo(trained / "out", trained / "work", QUICK, 2)
     assert {path.name: path.read_bytes() for path in (trained / "work").glob("*.state.pt")} == before

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,6 +34,12 @@ class Utterance:
     seed: int
     distorted: bool = True
     mispronounced: bool = False
+
+
+class HasOffsets(Protocol):
+    """Utterances end to end."""
+
+    offsets: NDArray[np.int64]
 
 
 @dataclass
@@ -205,7 +212,7 @@ def _seed(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
 
 
-def buckets(corpus: Corpus, batch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+def buckets(corpus: HasOffsets, batch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Batches of utterance numbers of about equal length, in random order; one pass over the corpus."""
     counts = np.diff(corpus.offsets)
     order = np.argsort(counts + rng.uniform(0, 12, len(counts)), kind="stable")

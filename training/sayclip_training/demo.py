@@ -20,11 +20,12 @@ from sayclip.inputs.pictures import PictureSettings, read_picture
 from sayclip.phonemes.g2p import EspeakG2P
 from sayclip.phonemes.inventory import PhonemeInventory
 from sayclip.text.tokenizer import Tokenizer
+from sayclip_export.models.phonetic import PhoneticBranch, PhoneticConfig, SpeechEncoder
 from sayclip_export.models.picture import PictureConfig, PictureTower
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import PronunciationTower, TextConfig, TextTower
 from sayclip_export.phonemes.chart import folded_matrix
-from sayclip_training import clip, corpus, demo_feeds, pronunciation, speech
+from sayclip_training import clip, corpus, demo_feeds, phonetic, pronunciation, speech
 from sayclip_training.demo_bundle import write
 from sayclip_training.demo_data import names, pictures, queries, renders
 from sayclip_training.demo_data.strings import Strings, trained_strings
@@ -42,6 +43,7 @@ class Budget:
     text_steps: int = 800
     pronunciation_steps: int = 1000
     speech_steps: int = 12500
+    phonetic_steps: int = 7000
     flite_names: int = 12
     flite_keywords: int = 6
     espeak_names: int = 24
@@ -109,6 +111,12 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
         launch(workers, speech.train, *what)  # leaves the finished state, which is then only loaded
     tower = speech.train(Rank(), *what)
     say("speech done")
+    branch = PhoneticBranch(PhoneticConfig(len(attributes), embedding=WIDTH))
+    reads = (tower, branch, spoken, validation, strings, teacher, bank, close, work, budget.phonetic_steps)
+    if workers > 1:
+        launch(workers, phonetic.train, *reads)
+    encoder = SpeechEncoder(tower, phonetic.train(Rank(), *reads))
+    say("phonetic branch done")
 
     history = f"{budget}; {len(spoken)} utterances"
     said = [ipa for ipa in world.ipa if ipa]
@@ -116,7 +124,7 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
         "image": demo_feeds.image(image.fold(), world.pixels.numpy(), layers, history),
         "text": demo_feeds.text(text, world.tokenizer, strings.texts, history),
         "pronunciation": demo_feeds.pronunciation(student.folded(), world.phonemes, said, history),
-        "speech": demo_feeds.speech(tower.fold(), strings, history),
+        "speech": demo_feeds.speech(encoder.fold(), strings, history),
     }
     write(target / "bundle", work, trained, image.config.size, EspeakG2P().version, say)
     queries.write_queries(target / "queries")

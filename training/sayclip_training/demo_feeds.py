@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from sayclip.phonemes.inventory import PhonemeInventory
 from sayclip.text.tokenizer import Tokenizer
 from sayclip_export.graphs import Feeds
+from sayclip_export.models.phonetic import SpeechEncoder
 from sayclip_export.models.picture import PictureTower
-from sayclip_export.models.speech import SpeechTower
 from sayclip_export.models.text import TextTower
 from sayclip_training import clip, corpus
 from sayclip_training.demo_bundle import Trained
@@ -67,7 +67,7 @@ def pronunciation(tower: TextTower, inventory: PhonemeInventory, ipa: Sequence[s
     return _tokens(tower, "phoneme_ids", rows, spoken, len(inventory.symbols), history)
 
 
-def speech(tower: SpeechTower, strings: Strings, history: str) -> Trained:
+def speech(tower: SpeechEncoder, strings: Strings, history: str) -> Trained:
     """Calibrated on training voices, distorted, and held-back ones; checked on other names in them, and on noise."""
     espeak = Espeak()
     picks = np.random.default_rng(0).choice(strings.names, 84, replace=False).tolist()

@@ -1,8 +1,9 @@
 """Trains the demo's speech encoder against the frozen picture and text embeddings, on synthesised speech.
 
 SpeechCLIP's parallel idea (Shih et al. 2022, arXiv 2210.00705): the embedding of an utterance is pulled to the picture
-it means. Beside that: the text embedding of what is said, and, while training only, CTC on phonemes from the third
-hidden state, which makes the layers hear words rather than voices (not of mispronounced names: their phonemes differ).
+it means. Beside that: the text embedding of what is said, and CTC on phonemes from a hidden state, which makes the
+layers hear words rather than voices (not of mispronounced names: their phonemes differ), and gives the phonetic branch
+what it reads.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sayclip_export.models.layers import unit
+from sayclip_export.models.phonetic import SpeechEncoder
 from sayclip_export.models.speech import SpeechTower
 from sayclip_training.augment import augment, rounded, validity
 from sayclip_training.corpus import Corpus, buckets
 from sayclip_training.demo_data.strings import Strings
 from sayclip_training.loop import run
-from sayclip_training.losses import bank_loss, recall
+from sayclip_training.losses import FrozenSpace
 from sayclip_training.ranks import Rank
 
 BATCH = 64  # utterances, of all processes together
 LEARNING_RATE = 2e-3
-CTC_LAYER = 3
 HARDER = (0.4, 0.6)  # the part of the run over which augmentation grows: words are learnt first, then voices
 SCALE = (10.0, 25.0)  # of the logits, from the start to a quarter of the way: a sharp softmax over noise stalls
 
@@ -49,11 +50,7 @@ def train(
     the rank that leads has the average, and leaves it in ``folder``, from where a finished run is loaded.
     """
     average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992), use_buffers=True)
-    target, ignored = torch.from_numpy(strings.target), torch.from_numpy(strings.ignored)
-    spoken = np.unique(corpus.strings)
-    slot = torch.full((len(texts),), -1)
-    slot[spoken] = torch.arange(len(spoken))
-    bank = texts[spoken]
+    space = FrozenSpace(strings, texts, pictures, np.unique(corpus.strings))
     labels = [torch.tensor([i for i in row if i > 3], dtype=torch.long) for row in phonemes]
     decay = [p for p in tower.parameters() if p.ndim > 1]
     plain = [p for p in tower.parameters() if p.ndim <= 1]
@@ -80,40 +77,26 @@ def train(
         valid = validity(counts, log_mel.shape[1])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             features, states = tower.features(log_mel, valid)
-            heard = tower.phonemes(states[CTC_LAYER]) if tower.phonemes is not None else None
-        embedding = unit(features.float())
+            heard = tower.phoneme_scores(states)
         scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, number / (0.25 * steps))
-        to_image = bank_loss(scale * embedding @ pictures.T, target[rows], ignored[rows])
-        to_text = nn.functional.cross_entropy(scale * embedding @ bank.T, slot[rows], label_smoothing=0.02)
-        distance = (1 - (embedding * texts[rows]).sum(-1)).mean()
-        loss = to_image + 0.5 * to_text + 2.0 * distance
-        metrics = {
-            "to_image": to_image.item(),
-            "to_text": to_text.item(),
-            "distance": distance.item(),
-        }
-        if heard is not None:
-            said = [labels[row] for row in rows]
-            lengths = torch.tensor([len(s) for s in said])
-            each = nn.functional.ctc_loss(
-                heard.float().log_softmax(-1).transpose(0, 1), torch.cat(said), tower.frames(counts), lengths,
-                reduction="none", zero_infinity=True,
-            )  # fmt: skip
-            plain = torch.from_numpy(~corpus.mispronounced[chosen])
-            ctc = (each / lengths.clamp(min=1))[plain].sum() / plain.sum().clamp(min=1)
-            loss = loss + ctc
-            metrics["ctc"] = ctc.item()
+        loss, metrics = space.loss(unit(features.float()), rows, scale)
+        said = [labels[row] for row in rows]
+        lengths = torch.tensor([len(s) for s in said])
+        each = nn.functional.ctc_loss(
+            heard.float().log_softmax(-1).transpose(0, 1), torch.cat(said), tower.frames(counts), lengths,
+            reduction="none", zero_infinity=True,
+        )  # fmt: skip
+        plain = torch.from_numpy(~corpus.mispronounced[chosen])
+        ctc = (each / lengths.clamp(min=1))[plain].sum() / plain.sum().clamp(min=1)
+        loss = loss + ctc
+        metrics["ctc"] = ctc.item()
         loss.backward()
         if rank.leads:
             average.update_parameters(tower)
         return metrics
 
     def scores() -> dict[str, float]:
-        embedded = embed(_tower(average), validation)
-        rows = validation.strings
-        right = strings.target[rows] >= strings.target[rows].max(1, keepdims=True)
-        similar = (embedded @ pictures.T).numpy()
-        return {"r1": recall(similar, right, 1), "r10": recall(similar, right, 10)}
+        return space.scores(embed(_tower(average), validation), validation.strings)
 
     modules = {"tower": tower, "average": average}
     run("speech", folder, modules, optimizer, steps, step, warmup=400, evaluate=scores, evaluate_every=1000, rank=rank)
@@ -125,17 +108,17 @@ def _tower(average: AveragedModel) -> SpeechTower:
     return average.module
 
 
-def embed(tower: SpeechTower, corpus: Corpus, batch: int = 128) -> Tensor:
+def embed(encoder: SpeechTower | SpeechEncoder, corpus: Corpus, batch: int = 128) -> Tensor:
     """Embeddings f32 [N,D] of a corpus in evaluation mode, without augmentation."""
-    training = tower.training
-    tower.eval()
-    result = torch.zeros(len(corpus), tower.config.embedding)
+    training = encoder.training
+    encoder.eval()
+    rows: list[Tensor] = []
     order = np.argsort(np.diff(corpus.offsets), kind="stable")
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             chosen = order[start : start + batch]
             log_mel, counts = corpus.batch(chosen)
             log_mel = rounded(log_mel)
-            result[chosen] = unit(tower.features(log_mel, validity(counts, log_mel.shape[1]))[0])
-    tower.train(training)
-    return result
+            rows.append(encoder.embedding(log_mel, validity(counts, log_mel.shape[1])))
+    encoder.train(training)
+    return torch.cat(rows)[torch.from_numpy(np.argsort(order, kind="stable"))].clone()

@@ -7,12 +7,14 @@ Every stage masks what lies past ``length``, so padding a batch changes nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sayclip_export.models.layers import MASKED, Attention, unit
+from sayclip_export.models.pools import Pools
 
 STRIDE = 3  # log-mel frames to one frame of the layers
 FLOOR = 11.0  # nats (48 dB) under the peak
@@ -37,6 +39,7 @@ class SpeechConfig:
     pools: int = 4
     embedding: int = 128
     phonemes: int = 0
+    phoneme_layer: int = 3
     dropout: float = 0.0
 
     def to_dict(self) -> dict[str, float]:
@@ -60,23 +63,34 @@ class LogMel(nn.Module):
     Natural logarithm of mel power; frame i is valid where it lies whole inside ``length``.
     """
 
+    turns: Tensor
     dft: Tensor
     mel: Tensor
 
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
         self.window, self.hop = config.window, config.hop
-        n = torch.arange(config.window, dtype=torch.float64)
-        k = torch.arange(config.window // 2 + 1, dtype=torch.float64)
-        hann = 0.5 - 0.5 * torch.cos(2 * math.pi * n / config.window)
-        angle = 2 * math.pi * k[:, None] * n[None, :] / config.window
-        basis = torch.cat([torch.cos(angle) * hann, torch.sin(angle) * hann])
-        self.register_buffer("dft", basis[:, None, :].float(), persistent=False)
+        n = torch.arange(config.window)
+        k = torch.arange(config.window // 2 + 1)
+        self.register_buffer("turns", (k[:, None] * n % config.window).half(), persistent=False)  # exact up to 2048
+        self.register_buffer("dft", self.basis(), persistent=False)
         self.register_buffer("mel", mel_matrix(len(k), config.mels, config.sample_rate), persistent=False)
+
+    def basis(self) -> Tensor:
+        """Cosines, then sines, under a Hann window, f32 [2K,1,N], K = N/2 + 1.
+
+        A graph holds the whole numbers ``turns`` (N-ths of a turn, fp16) and computes this once, when it is loaded: a
+        quarter of the bytes.
+        """
+        step = 2 * math.pi / self.window
+        hann = 0.5 - 0.5 * torch.cos(self.turns[1].float() * step)
+        angle = self.turns.float() * step
+        return torch.cat([torch.cos(angle) * hann, torch.sin(angle) * hann])[:, None, :]
 
     def power(self, waveform: Tensor) -> Tensor:
         """Mel power f32 [B,T,M]."""
-        spectrum = nn.functional.conv1d(waveform[:, None, :], self.dft, stride=self.hop)
+        dft = self.basis() if torch.compiler.is_exporting() else self.dft
+        spectrum = nn.functional.conv1d(waveform[:, None, :], dft, stride=self.hop)
         real, imaginary = spectrum.chunk(2, dim=1)
         return (real * real + imaginary * imaginary).transpose(1, 2) @ self.mel
 
@@ -150,40 +164,12 @@ class ParallelHead(nn.Module):
         return self.projection(self.norm(x)[:, 0])
 
 
-class Shortcut(nn.Module):
-    """Frames [B,T,W] pooled by their maximum and by learnt weights, batch-normalised, straight to the embedding [B,D].
-
-    The CLS row starts as a mean over all frames, in which utterances hardly differ, and stays so for a third of a short
-    training; beside this path it learns from the first steps on.
-    """
-
-    def __init__(self, config: SpeechConfig) -> None:
-        super().__init__()
-        pooled = (config.pools + 1) * config.width
-        self.weights = nn.Linear(config.width, config.pools)
-        self.norm: nn.Module = nn.BatchNorm1d(pooled)
-        self.projection = nn.Linear(pooled, config.embedding)
-
-    def forward(self, frames: Tensor, attention_mask: Tensor) -> Tensor:
-        mask = attention_mask[:, 0, 0, :, None]
-        weights = torch.softmax(self.weights(frames) + mask, dim=1)
-        means = (weights.transpose(1, 2) @ frames).flatten(1)
-        return self.projection(self.norm(torch.cat([means, (frames + mask).amax(1)], dim=1)))
-
-    def fold(self) -> None:
-        """Fold the batch norm into the projection, in place."""
-        if isinstance(self.norm, nn.BatchNorm1d):
-            norm, linear = self.norm, self.projection
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            scale = norm.weight.data / torch.sqrt(norm.running_var + norm.eps)
-            linear.bias.data += linear.weight.data @ (norm.bias.data - norm.running_mean * scale)
-            linear.weight.data *= scale
-            self.norm = nn.Identity()
-
-
 class SpeechTower(nn.Module):
-    """``forward(waveform f32 [B,S] 16 kHz, length i32 [B] samples) -> f32 [B,D]``, L2-normalised; S >= 400."""
+    """``forward(waveform f32 [B,S] 16 kHz, length i32 [B] samples) -> f32 [B,D]``, L2-normalised; S >= 400.
+
+    Beside SpeechCLIP's head, pooled frames go straight to the embedding: the CLS row starts as a mean over all frames,
+    in which utterances hardly differ, and stays so for a third of a short training.
+    """
 
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
@@ -196,13 +182,13 @@ class SpeechTower(nn.Module):
         self.position = nn.Conv1d(width, width, 15, padding=7, groups=16)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.layer_weights = nn.Parameter(torch.zeros(config.layers + 1))
-        self.head, self.shortcut = ParallelHead(config), Shortcut(config)
+        self.head, self.shortcut = ParallelHead(config), Pools(width, config.pools, config.embedding)
         self.phonemes = nn.Linear(width, config.phonemes) if config.phonemes else None
 
     def hidden_states(self, log_mel: Tensor, valid: Tensor) -> tuple[list[Tensor], Tensor]:
         """Input of layer 0 and output of each layer, f32 [B,ceil(T/3),W], and the additive attention mask."""
         x = normalise(log_mel, valid)
-        mask = valid[:, ::STRIDE, None].to(x.dtype)
+        mask = self.frame_mask(valid)
         x = self.ln_1(nn.functional.gelu(self.conv_1(x.transpose(1, 2))).transpose(1, 2)) * mask
         x = nn.functional.gelu(self.conv_2(x.transpose(1, 2))).transpose(1, 2) * mask
         x = self.ln_2(x + nn.functional.gelu(self.position(x.transpose(1, 2))).transpose(1, 2))
@@ -211,6 +197,20 @@ class SpeechTower(nn.Module):
         for layer in self.layers:
             states.append(layer(states[-1], attention_mask, mask))
         return states, attention_mask
+
+    @staticmethod
+    def frame_mask(valid: Tensor) -> Tensor:
+        """f32 [B,ceil(T/3),1]: 1 on real frames of the layers, for real log-mel frames [B,T]."""
+        return valid[:, ::STRIDE, None].float()
+
+    def phoneme_scores(self, states: Sequence[Tensor]) -> Tensor:
+        """Logits [B,ceil(T/3),phonemes] of CTC, the blank first."""
+        return self.phoneme_head()(states[self.config.phoneme_layer])
+
+    def phoneme_head(self) -> nn.Linear:
+        """The layer that scores phonemes; a config without ``phonemes`` has none, and AssertionError is raised."""
+        assert self.phonemes is not None, "SpeechConfig.phonemes is 0"
+        return self.phonemes
 
     @staticmethod
     def frames(counts: Tensor) -> Tensor:
@@ -225,10 +225,14 @@ class SpeechTower(nn.Module):
         states, attention_mask = self.hidden_states(log_mel, valid)
         weights = torch.softmax(self.layer_weights, 0)
         mixed = torch.stack([nn.functional.layer_norm(x, x.shape[-1:]) for x in states], -1) @ weights
-        return self.head(mixed, attention_mask) + self.shortcut(mixed, attention_mask), states
+        return self.head(mixed, attention_mask) + self.shortcut(mixed, self.frame_mask(valid)), states
+
+    def embedding(self, log_mel: Tensor, valid: Tensor) -> Tensor:
+        """L2-normalised embedding [B,D] from log-mel frames [B,T,M]."""
+        return unit(self.features(log_mel, valid)[0])
 
     def forward(self, waveform: Tensor, length: Tensor) -> Tensor:
-        return unit(self.features(*self.front(waveform, length))[0])
+        return self.embedding(*self.front(waveform, length))
 
     def fold(self) -> SpeechTower:
         """Fold the shortcut's batch norm into its projection, in place; for evaluation and export only."""
