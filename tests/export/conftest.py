@@ -38,7 +38,12 @@ def unavailable(what: str) -> NoReturn:
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """``run("export", …)``: status, stdout and stderr of the command, with the toolkit's commands in place."""
     point = importlib.metadata.EntryPoint("export", "sayclip_export.cli:add", "sayclip.commands")
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == "sayclip.commands" else [])
+    real = importlib.metadata.entry_points  # others ask it too
+
+    def entry_points(**chosen: str) -> Any:
+        return [point] if chosen.get("group") == "sayclip.commands" else real(**chosen)
+
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()

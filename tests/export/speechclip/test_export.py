@@ -76,7 +76,8 @@ def check_keywords(encoder: sayclip.Encoder, waves: list[Any], wanted: dict[str,
         assert [keyword.token_id for keyword in row] == ids[:count].tolist()
         assert np.abs([keyword.score for keyword in row] - scores[:count]).max(initial=0) < 1e-4
         assert all(keyword.word not in ("", "?") for keyword in row)
-    assert encoder.keywords(waves[0], sample_rate=16000)[0] == heard[0]
+    alone = encoder.keywords(waves[0], sample_rate=16000)[0]
+    assert [keyword.token_id for keyword in alone] == [keyword.token_id for keyword in heard[0]]
     assert encoder.keywords([]) == []
 
 
