@@ -43,7 +43,7 @@ class Budget:
     text_steps: int = 800
     pronunciation_steps: int = 1000
     speech_steps: int = 12500
-    phonetic_steps: int = 7000
+    phonetic_steps: int = 6500
     flite_names: int = 12
     flite_keywords: int = 6
     espeak_names: int = 24

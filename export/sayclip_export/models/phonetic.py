@@ -18,7 +18,7 @@ from sayclip_export.models.pools import Pools
 from sayclip_export.models.speech import SpeechTower
 
 FAINT = 0.3  # of a frame: slots that gathered less stay faint instead of being blown up
-UNCLEAR, CLEAR = 0.1, 0.25  # between these the branch gains its weight
+UNCLEAR, CLEAR = 0.05, 0.15  # between these the branch gains its weight
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class PhoneticConfig:
     embedding: int = 128
 
 
-def segments(posteriors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def segments(posteriors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Slots f32 [B,S,P-1], S = ceil(T/2), from phoneme posteriors f32 [B,T,P], blank first; empty ones are 0.
 
-    ``mask`` f32 [B,T,1] is 1 on real frames; with the slots comes f32 [B,S,1], 1 on as many as there can be. What grows
-    from one frame to the next counts as onset. A frame goes to the slots whose numbers are next to the sum of onsets so
-    far, by linear shares, as heavy as it is no blank.
+    ``mask`` f32 [B,T,1] is 1 on real frames. With the slots come two masks f32 [B,S,1]: 1 on slots that onsets reach,
+    falling to 0 without a leap, and 1 on as many as there can be. What grows from one frame to the next counts as
+    onset. A frame goes to the slots whose numbers are next to the sum of onsets so far, by linear shares, as heavy as
+    it is no blank.
     """
     heard = posteriors[..., 1:] * mask
     before = nn.functional.pad(heard[:, :-1], (0, 0, 1, 0))
@@ -47,7 +48,8 @@ def segments(posteriors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     share = nn.functional.relu(1 - (onsets[:, None, :] - number[:, None]).abs()) * heard.sum(-1)[:, None, :]
     share = share / share.sum(-1, keepdim=True).clamp(min=FAINT)
     possible = (number < mask.sum(1) / 2 + 1).to(heard.dtype)[..., None]
-    return (share @ heard) * possible, possible
+    reached = (2 * (onsets[:, -1:] + 1.75 - number)).clamp(0, 1)[..., None] * possible
+    return (share @ heard) * possible, reached, possible
 
 
 class Windows(nn.Module):
@@ -81,7 +83,7 @@ class PhoneticBranch(nn.Module):
     """``forward(posteriors f32 [B,T,P], mask f32 [B,T,1]) -> (f32 [B,D], f32 [B,1])``.
 
     What was read, not normalised, and how clearly: the share that a slot's phonemes have of themselves, 1 where each
-    slot holds one phoneme, less than 0.1 in noise, more than 0.25 in speech.
+    slot holds one phoneme, mostly less than 0.1 in noise, more than 0.25 in speech.
     """
 
     def __init__(self, config: PhoneticConfig) -> None:
@@ -92,13 +94,12 @@ class PhoneticBranch(nn.Module):
         self.pools = Pools(config.width, config.pools, config.embedding)
 
     def forward(self, posteriors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        slots, possible = segments(posteriors, mask)
-        full = slots.sum(-1, keepdim=True)  # as a mask it makes no leaps, as the number of slots would
-        clarity = (slots * slots).sum((1, 2)) / full.sum((1, 2)).clamp(min=FAINT)
+        slots, reached, possible = segments(posteriors, mask)
+        clarity = (slots * slots).sum((1, 2)) / slots.sum((1, 2)).clamp(min=FAINT)
         x = nn.functional.gelu(self.first(slots))
         for layer in self.layers:
-            x = layer(x, full)
-        return self.pools(x * full, possible), clarity[:, None]
+            x = layer(x, reached)
+        return self.pools(x * reached, possible), clarity[:, None]
 
 
 class SpeechEncoder(nn.Module):
