@@ -63,8 +63,9 @@ def _export(arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     for name in full_size.MODELS:
         if arguments.only.casefold() in name.casefold():
-            rows += full_size.measure(name)
-            print(full_size.markdown(rows[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+            measured = full_size.measure(name)
+            rows += measured
+            print("\n".join(full_size.markdown(measured).splitlines()[2:]), file=sys.stderr, flush=True)
     text = full_size.markdown(rows)
     if arguments.out:
         _write(arguments.out, text, {"environment": environment(), "models": rows})
