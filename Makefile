@@ -17,7 +17,7 @@ DEMO_READY := $(DEMO_ENV)/ready-$(VERSION)
 DEV_READY := $(DEV_ENV)/ready-$(VERSION)
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench-demo bench-export clean
+.PHONY: help demo test lint format bench-demo full-size clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,8 +41,8 @@ format: $(DEV_READY) ## let ruff mend what it can
 bench-demo: $(DEV_READY) ## measure the figures that the README quotes
 	$(DEV_ENV)/bin/sayclip bench demo
 
-bench-export: $(DEV_READY) ## export, check and build full-size models of random weights; half an hour, 12 GB of memory
-	$(DEV_ENV)/bin/sayclip bench export
+full-size: $(DEV_READY) ## export, check and build full-size models of random weights: minutes each, up to 8 GB of memory
+	$(DEV_ENV)/bin/sayclip export full-size
 
 clean: ## remove environments, caches and what the demo wrote
 	rm -rf $(DEMO_ENV) $(DEV_ENV) demo/out .mypy_cache .pytest_cache .ruff_cache .hypothesis

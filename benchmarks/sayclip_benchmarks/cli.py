@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,6 @@ def add(subparsers: Any) -> None:
     demo.add_argument("--readme", type=Path, help="put the table between the figures markers of this file")
     demo.add_argument("--json", action="store_true", help="print JSON instead of the table")
     demo.set_defaults(run=_demo)
-    full = kinds.add_parser(
-        "export", help="full-size models, random weights: export, check, TensorRT-RTX; minutes each"
-    )
-    full.add_argument("--only", metavar="TEXT", default="", help="only models whose name holds TEXT")
-    full.add_argument("--out", type=Path, help="write the table (.md) and the numbers (.json) under this name")
-    full.set_defaults(run=_export)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -53,23 +46,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.readme:
         table.insert(arguments.readme, text)
     print(json.dumps(report, indent=1) if arguments.json else text)
-    return 0
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from sayclip_benchmarks import full_size
-    from sayclip_benchmarks.demo.speed import environment
-
-    rows: list[dict[str, Any]] = []
-    for name in full_size.MODELS:
-        if arguments.only.casefold() in name.casefold():
-            measured = full_size.measure(name)
-            rows += measured
-            print("\n".join(full_size.markdown(measured).splitlines()[2:]), file=sys.stderr, flush=True)
-    text = full_size.markdown(rows)
-    if arguments.out:
-        _write(arguments.out, text, {"environment": environment(), "models": rows})
-    print(text)
     return 0
 
 

@@ -33,6 +33,12 @@ def add(subparsers: Any) -> None:
         "its state dict (pytorch_model.bin.*)",
         "audio.type_mix=0.5",
     )
+    full = kinds.add_parser(
+        "full-size", help="full-size models of random weights: export, check, TensorRT-RTX; time and memory of each"
+    )
+    full.add_argument("--only", metavar="TEXT", default="", help="only models whose name holds TEXT")
+    full.add_argument("--out", type=Path, help="write the table (.md) and the numbers (.json) under this name")
+    full.set_defaults(run=_full_size)
 
 
 def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> None:
@@ -102,4 +108,24 @@ def _export(arguments: argparse.Namespace) -> int:
         return 0
     parts = ", ".join(f"{name} {size(count)}" for name, count in written.items())
     print(one_line(f"wrote {manifest.folder}: {parts}; space {manifest.space}, width {manifest.width}"))
+    return 0
+
+
+def _full_size(arguments: argparse.Namespace) -> int:
+    import json
+
+    from sayclip_export import full_size
+
+    rows: list[dict[str, Any]] = []
+    for name in full_size.MODELS:
+        if arguments.only.casefold() in name.casefold():
+            measured = full_size.measure(name)
+            rows += measured
+            print("\n".join(full_size.markdown(measured).splitlines()[2:]), file=sys.stderr, flush=True)
+    text = full_size.markdown(rows)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
+        arguments.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(text)
     return 0

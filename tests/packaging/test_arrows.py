@@ -21,7 +21,11 @@ WINGS = {
         | {"sayclip_demo"}  # data only; looked up, never required
         | {"typing_extensions"},  # for type checkers only, see below
     ),
-    "export": ("sayclip_export", {"sayclip"}, {"numpy", "torch", "onnx", "onnxscript", "onnxruntime", "safetensors"}),
+    "export": (
+        "sayclip_export",
+        {"sayclip"},
+        {"numpy", "torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "tensorrt_rtx"},
+    ),
     "calibration": ("sayclip_calibration", {"sayclip"}, {"numpy", "onnx", "onnxruntime", "google"}),  # google.protobuf
     "training": (
         "sayclip_training",

@@ -132,7 +132,7 @@ def test_buckets_pad_without_changing_anything(edit_manifest: Edit) -> None:
     fed: list[int] = []
     opened = bucketed._encoders["speech"]
     run = opened.run
-    opened.run = lambda feeds: (fed.append(feeds["waveform"].shape[1]), run(feeds))[1]  # type: ignore[method-assign,assignment,func-returns-value]
+    opened.run = lambda feeds, output: (fed.append(feeds["waveform"].shape[1]), run(feeds, output))[1]  # type: ignore[method-assign,assignment,func-returns-value]
     np.testing.assert_allclose(bucketed.speech(waves), wanted, atol=1e-5)
     for one in waves:
         bucketed.speech(one)
