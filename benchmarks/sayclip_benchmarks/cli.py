@@ -42,14 +42,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     rows = table.rows(report)
     text = table.markdown(rows, report)
     if arguments.out:
-        _write(arguments.out, text, report)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
+        arguments.out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if arguments.readme:
         table.insert(arguments.readme, text)
     print(json.dumps(report, indent=1) if arguments.json else text)
     return 0
-
-
-def _write(out: Path, text: str, report: dict[str, Any]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".md").write_text(text, encoding="utf-8")
-    out.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

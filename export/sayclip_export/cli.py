@@ -114,14 +114,17 @@ def _export(arguments: argparse.Namespace) -> int:
 def _full_size(arguments: argparse.Namespace) -> int:
     import json
 
+    from sayclip.errors import InputError
     from sayclip_export import full_size
 
+    chosen = [name for name in full_size.MODELS if arguments.only.casefold() in name.casefold()]
+    if not chosen:
+        raise InputError(f"no model is called {arguments.only!r}", f"choose of {', '.join(full_size.MODELS)}")
     rows: list[dict[str, Any]] = []
-    for name in full_size.MODELS:
-        if arguments.only.casefold() in name.casefold():
-            measured = full_size.measure(name)
-            rows += measured
-            print("\n".join(full_size.markdown(measured).splitlines()[2:]), file=sys.stderr, flush=True)
+    for name in chosen:
+        measured = full_size.measure(name)
+        rows += measured
+        print("\n".join(full_size.markdown(measured).splitlines()[2:]), file=sys.stderr, flush=True)
     text = full_size.markdown(rows)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

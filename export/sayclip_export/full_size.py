@@ -1,6 +1,7 @@
 """Full-size models with random weights: exported, held against torch, built by TensorRT-RTX. Time and memory of each.
 
-What the weights are matters to neither. Every model is exported in a process of its own.
+What the weights are matters to neither. Every model is exported in a process of its own; an encoder's peak memory is
+that of the process so far, and a CLIP's text encoder comes after its image encoder.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from sayclip.bundle.entries import PicturePreprocessing
-from sayclip_export import rtx
+from sayclip_export import graphs, rtx
 from sayclip_export.models.clip import ClipImage, ClipText
 from sayclip_export.models.hubert import HubertConfig
 from sayclip_export.models.speechclip import BranchConfig, SpeechClip, SpeechClipConfig
@@ -51,8 +52,8 @@ def speech(hubert: HubertConfig, clip_name: str, keywords: int, _: Path) -> dict
     read = {"tokens": keywords, "keywords": keywords, "norms": keywords, "text": text}
     branch = BranchConfig(hubert.width, 8 if not keywords else 1, text.embedding, **(read if keywords else heard))
     model = fill(SpeechClip(SpeechClipConfig(hubert, hubert.large, (branch,))))
-    for head in model.branches:
-        if keywords:
+    if keywords:
+        for head in model.branches:
             found = head.keywords
             found.directions, found.barred = found.search_tables(found.text.token_embedding.weight.detach())
             found.clip_ids = torch.arange(WORDS, dtype=torch.int32)
@@ -97,7 +98,8 @@ def _export(name: str, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for encoder, part in parts.items():
         started = time.monotonic()
-        manifest = write_parts(folder, name, "random", width(part), {encoder: part}, {"source": name}, lambda _: None)
+        width = graphs.width(part.module, part.reference)
+        manifest = write_parts(folder, name, "random", width, {encoder: part}, {"source": name}, lambda _: None)
         entry = manifest.entry(encoder)
         graph = entry.graphs["fp32"]
         rows.append(
@@ -112,13 +114,6 @@ def _export(name: str, folder: Path) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def width(part: Part) -> int:
-    """Length of the embeddings that a part gives."""
-    with torch.inference_mode():
-        given = part.module(*map(torch.from_numpy, part.reference.values()))
-    return int((given if isinstance(given, torch.Tensor) else given[0]).shape[1])
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

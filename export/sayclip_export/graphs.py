@@ -139,6 +139,13 @@ def verify(
     return Agreement(largest, cosine, len(feeds), share)
 
 
+def width(module: nn.Module, feed: Feeds) -> int:
+    """Length D of the embeddings [B,D] that ``module`` gives, alone or first of several."""
+    with torch.inference_mode():
+        given = module.eval()(*(torch.from_numpy(value) for value in feed.values()))
+    return int((given if isinstance(given, Tensor) else given[0]).shape[1])
+
+
 def require(agreement: Agreement, graph: Path, largest: float = 1e-4) -> None:
     """Refuse a graph that is further than ``largest`` from torch, or chooses other ids."""
     if agreement.largest > largest:

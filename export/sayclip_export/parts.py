@@ -176,6 +176,7 @@ def write_bundle(
     `sayclip_export.placing`. ``context``: the longest text in tokens. Raises as ``write_parts`` and ``place``; then
     ``out`` is as it was.
     """
+    out = out if out.name else out.absolute()  # "." is another folder afterwards
     image = checkpoint.image_config
     with place(out) as (fresh, before):
         merges.write(fresh / TOKENIZER)

@@ -1,7 +1,8 @@
 """Where an exported bundle goes: a new folder, or one that is a bundle already and gains encoders.
 
 The bundle is made in a folder beside its place and changes places with what was there once all of it is verified, so
-that a kill, a full disk or a refusal at any moment leaves the old bundle whole.
+that a full disk or a refusal leaves the old bundle as it was. So does a kill, except between the two renames of the
+change: then it lies whole in a hidden folder beside its place.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def place(out: Path) -> Iterator[tuple[Path, Manifest | None]]:
     ``require_place``, and CheckpointError where ``out`` cannot be written.
     """
     before = require_place(out)
+    out = out.absolute()  # "." has no name to build on
     parents = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
     fresh: Path | None = None
     try:
@@ -77,7 +79,7 @@ def place(out: Path) -> Iterator[tuple[Path, Manifest | None]]:
             fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
             yield fresh, before
             fresh.chmod(0o755)  # mkdtemp lets nobody else read
-            _swap(fresh, out)
+            swap(fresh, out)
         except OSError as error:
             reason = error.strerror or str(error)
             raise CheckpointError(f"{out} cannot be written ({reason})", "name a writable place with room") from error
@@ -90,18 +92,22 @@ def place(out: Path) -> Iterator[tuple[Path, Manifest | None]]:
         raise
 
 
-def _swap(fresh: Path, out: Path) -> None:
-    """Put ``fresh`` where ``out`` is, if anything is; what was there goes only when the new one stands."""
+def swap(fresh: Path, out: Path) -> None:
+    """Put ``fresh`` where ``out`` is, if anything is; what was there goes only when the new one stands.
+
+    Raises OSError, and what was there is back in its place then.
+    """
     if not out.exists():
         fresh.rename(out)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(old / out.name)
     try:
-        fresh.rename(out)
-    except OSError:
-        (old / out.name).rename(out)
-        raise
+        out.rename(old / out.name)
+        try:
+            fresh.rename(out)
+        except OSError:
+            (old / out.name).rename(out)
+            raise
     finally:
         if out.exists():
             shutil.rmtree(old, ignore_errors=True)

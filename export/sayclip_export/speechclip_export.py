@@ -6,7 +6,7 @@ has an output of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sayclip.bundle.entries import AudioPreprocessing, FileEntry
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
+from sayclip.preparation import pad
 from sayclip_export.graphs import Feeds
 from sayclip_export.keyword_words import write_keywords
 from sayclip_export.models.speechclip import SpeechClip
@@ -87,10 +88,7 @@ def speech_part(speech: SpeechClip, words: FileEntry | None) -> Part:
     return Part(speech, how, wave_feed(sample_waves()), random, asdict(speech.config), speech.outputs)
 
 
-def wave_feed(waves: list[NDArray[np.float32]]) -> Feeds:
-    """``waveform`` f32 [B,S], zeros past each end, and ``length`` i32 [B] in samples."""
-    length = np.array([len(wave) for wave in waves], np.int32)
-    waveform = np.zeros((len(waves), int(length.max())), np.float32)
-    for row, wave in zip(waveform, waves, strict=True):
-        row[: len(wave)] = wave
+def wave_feed(waves: Sequence[NDArray[np.float32]], longest: int = 0) -> Feeds:
+    """``waveform`` f32 [B,S], zeros past each end, S at least ``longest``, and ``length`` i32 [B] in samples."""
+    waveform, length = pad(waves, np.float32, longest)
     return {"waveform": waveform, "length": length}

@@ -162,13 +162,11 @@ class Encoder:
         NoSpeechError for silence, InputError for a branch that is not there, BundleError, BackendError.
         """
         opened = self._opened("speech")
-        output = OUTPUT
-        if branch is not None:
-            output = _BRANCHES.get(branch, "")
-            if output not in opened.outputs:
-                there = [name for name, wanted in _BRANCHES.items() if wanted in opened.outputs]
-                has = " and ".join(there) or "no branches to choose from"
-                raise InputError(f"branch is {branch!r}, the speech encoder has {has}", "leave branch out")
+        there = [name for name, output in _BRANCHES.items() if output in opened.outputs]
+        if branch is not None and branch not in there:
+            has = " and ".join(there) or "no branches to choose from"
+            raise InputError(f"branch is {branch!r}, the speech encoder has {has}", "leave branch out")
+        output = OUTPUT if branch is None else _BRANCHES[branch]
 
         def run(batch: list[NDArray[np.float32]]) -> Embeddings:
             return opened.run(self._preparation.speech_feeds(batch), output)

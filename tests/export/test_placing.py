@@ -83,6 +83,26 @@ def test_what_goes_wrong_on_the_way_leaves_the_old_bundle(bundle: Path) -> None:
     assert content(bundle) == before
 
 
+def test_the_folder_one_stands_in_may_be_replaced(
+    bundle: Path, clip_master: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(bundle)
+    assert export_clip(clip_master, Path()).folder == bundle
+    assert Manifest.read(bundle).space
+
+
+def test_a_first_rename_that_fails_leaves_nothing_beside(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content(bundle)
+
+    def failing(self: Path, target: Any) -> Path:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr(placing.Path, "rename", failing)
+    with pytest.raises(CheckpointError, match="busy"), place(bundle):
+        pass
+    assert content(bundle) == before
+
+
 def test_a_swap_that_fails_puts_the_old_bundle_back(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, rename = content(bundle), Path.rename
 

@@ -30,6 +30,7 @@ from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
 from sayclip_export.graphs import Feeds
 from sayclip_export.halves import round_to_halves, store_halves
+from sayclip_export.placing import swap
 from sayclip_training.demo_data import renders
 
 NOTICE = (
@@ -82,7 +83,7 @@ def write(
         shutil.copyfile(work / file, fresh / file)
     prepared = preprocessing(fresh, size, 77, g2p_version)
     space = f"emoji-{weights_sha256(trained['image'].module)[:12]}"
-    width = _width(trained["image"])
+    width = graphs.width(trained["image"].module, trained["image"].reference)
     encoders = {name: _encoder(fresh, name, item, space, width, prepared[name], say) for name, item in trained.items()}
     manifest = Manifest(
         name="sayclip-demo-emoji",
@@ -101,14 +102,10 @@ def write(
 
 def _replace(folder: Path, fresh: Path) -> None:
     """Put a copy of ``fresh`` where ``folder`` is; the old one stays until the new one lies whole beside it."""
-    new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(fresh, new)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    swap(new, folder)
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -118,11 +115,6 @@ def weights_sha256(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _width(item: Trained) -> int:
-    with torch.inference_mode():
-        return int(item.module.eval()(*map(torch.from_numpy, item.reference.values())).shape[1])
 
 
 def _encoder(

@@ -19,6 +19,7 @@ from sayclip_export.graphs import Feeds
 from sayclip_export.models.phonetic import SpeechEncoder
 from sayclip_export.models.picture import PictureTower
 from sayclip_export.models.text import TextTower
+from sayclip_export.speechclip_export import wave_feed
 from sayclip_training import clip, corpus
 from sayclip_training.demo_bundle import Trained
 from sayclip_training.demo_data import renders
@@ -67,7 +68,7 @@ def pronunciation(tower: TextTower, inventory: PhonemeInventory, ipa: Sequence[s
     return _tokens(tower, "phoneme_ids", rows, spoken, len(inventory.symbols), history)
 
 
-def speech(tower: SpeechEncoder, strings: Strings, history: str) -> Trained:
+def speech(encoder: SpeechEncoder, strings: Strings, history: str) -> Trained:
     """Calibrated on training voices, distorted, and held-back ones; checked on other names in them, and on noise."""
     espeak = Espeak()
     picks = np.random.default_rng(0).choice(strings.names, 84, replace=False).tolist()
@@ -78,15 +79,15 @@ def speech(tower: SpeechEncoder, strings: Strings, history: str) -> Trained:
 
     def unseen(rng: np.random.Generator) -> Feeds:
         chosen = rng.choice(len(others), int(rng.integers(1, 5)))
-        return _waves([others[i] * np.float32(rng.uniform(0.05, 1.5)) for i in chosen])
+        return wave_feed([others[i] * np.float32(rng.uniform(0.05, 1.5)) for i in chosen])
 
     def noise(rng: np.random.Generator) -> Feeds:
         rows = rng.integers(1600, 80000, int(rng.integers(1, 5)))
         level = np.float32(10 ** rng.uniform(-2.5, -0.3))
-        return _waves([rng.standard_normal(int(samples), np.float32) * level for samples in rows])
+        return wave_feed([rng.standard_normal(int(samples), np.float32) * level for samples in rows])
 
-    feeds = [_waves(waves[i : i + 8]) for i in range(0, len(waves), 8)]
-    return _trained(tower.eval(), feeds, _waves(waves[:4]), unseen, noise, history)
+    feeds = [wave_feed(waves[i : i + 8]) for i in range(0, len(waves), 8)]
+    return _trained(encoder.eval(), feeds, wave_feed(waves[:4]), unseen, noise, history)
 
 
 def _tokens(
@@ -122,10 +123,3 @@ def _trained(
 def _padded(rows: Sequence[list[int]], name: str) -> Feeds:
     ids, length = clip.pad_ids(list(rows))
     return {name: ids.numpy(), "length": length.numpy()}
-
-
-def _waves(waves: Sequence[NDArray[np.float32]]) -> Feeds:
-    block = np.zeros((len(waves), max(map(len, waves))), np.float32)
-    for row, wave in zip(block, waves, strict=True):
-        row[: len(wave)] = wave
-    return {"waveform": block, "length": np.array([len(wave) for wave in waves], np.int32)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sayclip_export.readers.lightning import read_lightning
 from sayclip_export.readers.overrides import Overrides
 from sayclip_export.readers.speechclip import SpeechClipCheckpoint, read_speechclip
 from sayclip_export.readers.state import State
+from sayclip_export.speechclip_export import wave_feed
 
 NAMES = ("base_parallel", "base_cascaded", "large_parallel", "plus_base_hybrid_plus")
 # What the tiny sizes leave open; the vectors of the last one were made from raw waves, whatever its configuration says.
@@ -66,14 +67,6 @@ class Golden:
         return [self.arrays[f"wav{number}"] for number in numbers]
 
 
-def feed(waves: Sequence[NDArray[np.float32]], longest: int = 0) -> Feeds:
-    """Recordings, zero-padded to the longest of them or to ``longest`` samples."""
-    waveform = np.zeros((len(waves), max(longest, *map(len, waves))), np.float32)
-    for row, wave in zip(waveform, waves, strict=True):
-        row[: len(wave)] = wave
-    return {"waveform": waveform, "length": np.array([len(wave) for wave in waves], np.int32)}
-
-
 def tensors(feeds: Feeds) -> list[Tensor]:
     return [torch.from_numpy(value) for value in feeds.values()]
 
@@ -97,7 +90,7 @@ def random_waves(*lengths: int) -> list[NDArray[np.float32]]:
 
 
 def export(model: SpeechClip, path: Path) -> Path:
-    export_graph("speech", model, tensors(feed(random_waves(9000, 5000))), path, model.outputs)
+    export_graph("speech", model, tensors(wave_feed(random_waves(9000, 5000))), path, model.outputs)
     return path
 
 

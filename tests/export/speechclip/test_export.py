@@ -63,6 +63,8 @@ def check_branches(encoder: sayclip.Encoder, waves: list[Any], wanted: dict[str,
                 encoder.speech(waves, branch=branch)
     with pytest.raises(InputError, match="branch is 'both', the speech encoder has"):
         encoder.speech(waves, branch="both")
+    with pytest.raises(InputError, match="the speech encoder has"):
+        encoder.speech(waves, branch=["parallel"])  # type: ignore[arg-type]
 
 
 def check_keywords(encoder: sayclip.Encoder, waves: list[Any], wanted: dict[str, Any]) -> None:

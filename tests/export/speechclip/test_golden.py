@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from speechclip_parts import NAMES, Golden, feed, largest, named, random_waves, tensors
+from speechclip_parts import NAMES, Golden, largest, named, random_waves, tensors
 
 from sayclip.sessions.onnxruntime import import_onnxruntime
 from sayclip_export.graphs import require, verify
 from sayclip_export.models.layers import unit
 from sayclip_export.models.speechclip import SpeechClip
+from sayclip_export.speechclip_export import wave_feed
 
 Get = Callable[[str], Golden]
 SINGLES = ("single0", "single1", "single2", "single3")
@@ -41,7 +42,7 @@ def test_torch_equals_upstream(name: str, tag: str, golden_speechclip: Get, monk
     model = golden.checkpoint.speech
     wanted = {key.removeprefix(f"{tag}."): value for key, value in golden.arrays.items() if key.startswith(f"{tag}.")}
     monkeypatch.setattr(model, "padding", "upstream" if tag == "batch" else "exact")
-    inputs = tensors(feed(golden.waves(tag)))
+    inputs = tensors(wave_feed(golden.waves(tag)))
     branch = model.branches[0]
     with torch.inference_mode():
         states, frames, count = model.frames(*inputs)
@@ -78,7 +79,7 @@ def test_the_layer_before_the_last_norm(name: str, golden_speechclip: Get) -> No
     model = golden.checkpoint.speech
     branch = model.branches[0]
     with torch.inference_mode():
-        _, frames, _ = model.frames(*tensors(feed(golden.waves("single1"))))
+        _, frames, _ = model.frames(*tensors(wave_feed(golden.waves("single1"))))
         x = torch.cat([branch.tokens, frames], dim=1)
         rows = branch.block.layer(x, x, torch.zeros(1, 1, 1, x.shape[1]))
     assert np.abs(rows[:, 1:].numpy() - golden.arrays["feature_extractor.last"]).max() <= 1e-5
@@ -106,16 +107,16 @@ def test_the_text_tower_inside_reads_keywords_as_the_speech_head_does(golden_spe
 def test_padding_changes_nothing(name: str, golden_speechclip: Get) -> None:
     golden = golden_speechclip(name)
     model, waves = golden.checkpoint.speech, golden.waves("batch")
-    padded = named(model, feed(waves, longest=48000))
+    padded = named(model, wave_feed(waves, longest=48000))
     for row, wave in enumerate(waves):
-        alone = named(model, feed([wave]))
+        alone = named(model, wave_feed([wave]))
         for key, value in alone.items():
             assert np.abs(value[0] - padded[key][row]).max() <= (0 if value.dtype == np.int32 else 1e-5), key
 
 
 def test_what_lies_past_the_length_is_not_heard(golden_speechclip: Get) -> None:
     model = golden_speechclip("base_parallel").checkpoint.speech
-    inputs = feed(random_waves(16000), longest=20000)
+    inputs = wave_feed(random_waves(16000), longest=20000)
     clean = named(model, inputs)["embedding"]
     inputs["waveform"][0, 16000:] = np.nan
     assert np.array_equal(named(model, inputs)["embedding"], clean)
@@ -125,9 +126,9 @@ def test_upstreams_padding_is_another_function(golden_speechclip: Get, monkeypat
     """Shows that the tests above can fail: upstream's batch differs from its own single clips."""
     golden = golden_speechclip("base_parallel")
     model = golden.checkpoint.speech
-    exact = named(model, feed(golden.waves("batch")))["embedding"]
+    exact = named(model, wave_feed(golden.waves("batch")))["embedding"]
     monkeypatch.setattr(model, "padding", "upstream")
-    upstream = named(model, feed(golden.waves("batch")))["embedding"]
+    upstream = named(model, wave_feed(golden.waves("batch")))["embedding"]
     assert (exact[0] * upstream[0]).sum() == pytest.approx(0.9947, abs=1e-3)
 
 
@@ -148,7 +149,7 @@ def test_the_graph_equals_upstream(name: str, golden_speechclip: Get, speech_gra
     outputs = golden.checkpoint.speech.outputs
     session = import_onnxruntime().InferenceSession(str(speech_graph(name)), providers=["CPUExecutionProvider"])
     for tag in SINGLES:
-        got = dict(zip(outputs, session.run(list(outputs), feed(golden.waves(tag))), strict=True))
+        got = dict(zip(outputs, session.run(list(outputs), wave_feed(golden.waves(tag))), strict=True))
         for branch in ("parallel", "cascaded"):
             key = f"{tag}.{branch}_audio_feat"
             if key in golden.arrays:
@@ -170,7 +171,7 @@ def test_the_graph_equals_torch_at_any_length(
 ) -> None:
     lengths = ([400], [401, 400], [719], [720, 5000], [16001, 400, 9000], [52000])
     model = golden_speechclip(name).checkpoint.speech
-    agreement = verify(speech_graph(name), model, [feed(random_waves(*n)) for n in lengths], model.outputs)
+    agreement = verify(speech_graph(name), model, [wave_feed(random_waves(*n)) for n in lengths], model.outputs)
     assert agreement.largest <= 1e-5
     assert agreement.cosine >= 0.99999
     assert agreement.equal_ids == (None if KINDS[name] == "parallel" else 1.0)

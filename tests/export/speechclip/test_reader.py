@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from speechclip_parts import SET, Golden, feed, loaded, named, random_waves, read_state, save, without_aliases
+from speechclip_parts import SET, Golden, loaded, named, random_waves, read_state, save, without_aliases
 from torch import Tensor
 
 from sayclip.errors import BundleError, InputError
@@ -19,6 +19,7 @@ from sayclip_export.models.hubert import normalise_wave
 from sayclip_export.readers.errors import CheckpointError
 from sayclip_export.readers.overrides import Overrides
 from sayclip_export.readers.speechclip import read_speechclip
+from sayclip_export.speechclip_export import wave_feed
 
 Get = Callable[[str], Golden]
 State = dict[str, Tensor]
@@ -262,7 +263,7 @@ def test_waves_are_normalised_as_in_training(golden_speechclip: Get) -> None:
 
 
 def test_a_normalised_wave() -> None:
-    wave = torch.from_numpy(feed(random_waves(1000), longest=1500)["waveform"]) * 3 + 1
+    wave = torch.from_numpy(wave_feed(random_waves(1000), longest=1500)["waveform"]) * 3 + 1
     valid = (torch.arange(1500) < 1000).float()[None]
     got = normalise_wave(wave * valid, valid, torch.tensor([1000], dtype=torch.int32))
     wanted = torch.nn.functional.layer_norm(wave[:, :1000], (1000,))
@@ -326,14 +327,14 @@ def test_other_kinds(
     found = read_state(state, config)
     assert found.kind == kind
     waves = random_waves(16000, 9000)
-    got, alone = named(found.speech, feed(waves, longest=20000)), named(found.speech, feed(waves[1:]))
+    got, alone = named(found.speech, wave_feed(waves, longest=20000)), named(found.speech, wave_feed(waves[1:]))
     assert got["keyword_ids"].shape == (2, keywords)
     assert ("parallel_embedding" in got) == (kind == "hybrid")
     assert np.array_equal(got["keyword_ids"][1], alone["keyword_ids"][0])
     assert np.abs(got["embedding"][1] - alone["embedding"][0]).max() <= 1e-5
     assert set(got["keyword_ids"][got["keyword_scores"] != 0].tolist()) <= set(found.vocabulary)
     known, found_again = (
-        named(model, feed(waves))["keyword_scores"]
+        named(model, wave_feed(waves))["keyword_scores"]
         for model in (golden_speechclip(name).checkpoint.speech, found.speech)
     )
     assert np.allclose(known, found_again, atol=1e-6) == (change is apart)
@@ -347,7 +348,7 @@ def test_both_heads_of_speechclip(golden_speechclip: Get) -> None:
     found = read_state(state, config)
     assert found.kind == "parallel and cascaded"
     waves = random_waves(16000)
-    got, known = named(found.speech, feed(waves)), named(cascaded.checkpoint.speech, feed(waves))
+    got, known = named(found.speech, wave_feed(waves)), named(cascaded.checkpoint.speech, wave_feed(waves))
     assert np.array_equal(got["cascaded_embedding"], known["embedding"])
     assert np.array_equal(got["keyword_ids"], known["keyword_ids"])
     assert np.array_equal(got["embedding"], got["parallel_embedding"])
@@ -362,7 +363,7 @@ def test_hubert_through_s3prl(golden_speechclip: Get) -> None:
     state = {key.replace(HUBERT, f"{HUBERT}model."): value for key, value in state.items()}
     config = copy.deepcopy(config)
     config["audio_encoder"]["type"] = "s3prl_plus"
-    waves = feed(golden.waves("single0"))
+    waves = wave_feed(golden.waves("single0"))
     got = named(read_state(state, config).speech, waves)["embedding"]
     assert np.array_equal(got, named(golden.checkpoint.speech, waves)["embedding"])
 
@@ -394,6 +395,6 @@ def test_another_function_is_noticed(golden_speechclip: Get, speech_graph: Calla
     """A graph of one head count held against another: shows that verification can fail."""
     state, config = loaded(golden_speechclip("base_cascaded"))
     other = read_state(without_aliases(state), config, hubert__heads="2").speech
-    agreement = verify(speech_graph("base_cascaded"), other, [feed(random_waves(16000))], other.outputs)
+    agreement = verify(speech_graph("base_cascaded"), other, [wave_feed(random_waves(16000))], other.outputs)
     with pytest.raises(BundleError, match=r"differs from torch by .*, wanted at most 1e-04"):
         require(agreement, speech_graph("base_cascaded"))
