@@ -27,8 +27,10 @@ def write_reference(folder: Path, name: str, feed: Feeds) -> str:
     session = import_onnxruntime().InferenceSession(
         str(folder / f"{name}.fp32.onnx"), providers=["CPUExecutionProvider"]
     )
-    output = session.run(["embedding"], feed)[0]
-    arrays = {f"input.{key}": value for key, value in feed.items()} | {"output.embedding": output}
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, feed), strict=True))
+    arrays = {f"input.{key}": value for key, value in feed.items()}
+    arrays |= {f"output.{key}": value for key, value in outputs.items()}
     file = f"{name}.reference.npz"
     np.savez_compressed(folder / file, **arrays)
     return file

@@ -19,12 +19,20 @@ def add(subparsers: Any) -> None:
         "folder of Hugging Face or open_clip, hub id in the local cache, or file of OpenAI or open_clip",
         "architecture=ViT-B-32",
     )
-    _add(
+    speech = _add(
         kinds,
         "speech",
         "speech, image and text encoders from a SpeechCLIP or SpeechCLIP+",
         "its Lightning checkpoint (.ckpt)",
         "hubert.heads=12",
+    )
+    speech.add_argument(
+        "--buckets",
+        type=_seconds,
+        default=(),
+        metavar="SECONDS,...",
+        help="lengths that recordings are padded up to, for engines that are fastest at fixed ones, such as 2,5,10; "
+        "padding changes no embedding",
     )
     _add(
         kinds,
@@ -41,7 +49,7 @@ def add(subparsers: Any) -> None:
     full.set_defaults(run=_full_size)
 
 
-def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> None:
+def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(
         name, help=gives, description=f"Write {gives} into a bundle, held against torch first."
     )
@@ -70,6 +78,14 @@ def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     parser.set_defaults(run=_export)
+    return parser
+
+
+def _seconds(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of seconds such as 2,5,10") from None
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -86,11 +102,13 @@ def _export(arguments: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(one_line(line), file=sys.stderr)
 
+    source = Path(arguments.source).expanduser()
     if arguments.checkpoint == "clip":  # whose source may also be a name
         manifest = export_clip(arguments.source, out, say, given, vocabulary)
+    elif arguments.checkpoint == "speech":
+        manifest = export_speech(source, out, say, given, vocabulary, arguments.buckets)
     else:
-        export = export_speech if arguments.checkpoint == "speech" else export_audio
-        manifest = export(Path(arguments.source).expanduser(), out, say, given, vocabulary)
+        manifest = export_audio(source, out, say, given, vocabulary)
     written = {name: sum(file.bytes for file in entry.files()) for name, entry in manifest.encoders.items()}
     if arguments.json:
         print_json(

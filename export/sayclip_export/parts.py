@@ -38,7 +38,10 @@ CAPTIONS = (
 
 @dataclass(frozen=True)
 class Part:
-    """One encoder to be: its module, what goes before it, real inputs and random ones, its sizes, its outputs."""
+    """One encoder to be: its module, what goes before it, real inputs and random ones, its sizes, its outputs.
+
+    ``further``: inputs of sizes that it is also held against torch at.
+    """
 
     module: nn.Module
     preprocessing: Preprocessing
@@ -46,6 +49,7 @@ class Part:
     random: Callable[[np.random.Generator], Feeds]
     architecture: Mapping[str, object]
     outputs: Sequence[str] = ("embedding",)
+    further: Sequence[Feeds] = ()
 
 
 def image_part(tower: ClipImage, config: ClipImageConfig, how: PicturePreprocessing) -> Part:
@@ -95,7 +99,7 @@ def write_parts(
         graph = folder / f"{encoder}.fp32.onnx"
         example = [torch.from_numpy(value[:2]) for value in part.reference.values()]
         data = graphs.export_graph(encoder, part.module, example, graph, part.outputs)
-        feeds = [part.reference, *graphs.random_shapes(part.random)]
+        feeds = [part.reference, *part.further, *graphs.random_shapes(part.random)]
         agreement = graphs.verify(graph, part.module, feeds, part.outputs)
         graphs.require(agreement, graph)
         parameters = sum(parameter.numel() for parameter in part.module.parameters())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sayclip.bundle.entries import AudioPreprocessing, FileEntry
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
+from sayclip.errors import InputError
 from sayclip.preparation import pad
 from sayclip_export.graphs import Feeds
 from sayclip_export.keyword_words import write_keywords
@@ -38,15 +39,19 @@ def export_speech(
     say: Callable[[str], None] = lambda line: None,
     overrides: Overrides | None = None,
     vocabulary: Path | None = None,
+    buckets: Sequence[float] = (),
 ) -> Manifest:
     """Convert the SpeechCLIP checkpoint ``path`` to the bundle ``out``, new or added to; returns its manifest.
 
     ``overrides``: see ``read_speechclip``. ``vocabulary``: CLIP's merges; None takes those of an installed
-    open_clip_torch. ``say`` is given one line a step. Raises CheckpointError for a checkpoint that cannot be converted
-    or an ``out`` that is no bundle, InputError for a wrong override, BundleError where a graph is further than 1e-4
-    from torch, gives other keywords or is of another space; ``out`` is then as it was.
+    open_clip_torch. ``buckets``: lengths in seconds that the runtime pads recordings up to, so that engines see only
+    these; the graph is held against torch at each. ``say`` is given one line a step. Raises CheckpointError for a
+    checkpoint that cannot be converted or an ``out`` that is no bundle, InputError for a wrong override or bucket,
+    BundleError where a graph is further than 1e-4 from torch, gives other keywords or is of another space; ``out`` is
+    then as it was.
     """
     require_place(out)
+    require_buckets(buckets)
     checkpoint = read_speechclip(path, overrides)
     context = checkpoint.text_config.context
     merges = clip_vocabulary(vocabulary, checkpoint.text_config.vocabulary, context)
@@ -59,7 +64,7 @@ def export_speech(
         if "keyword_ids" in checkpoint.speech.outputs:
             write_keywords(folder / KEYWORDS, merges.pairs, checkpoint.vocabulary)
             words = describe_file(folder, KEYWORDS)
-        return {"speech": speech_part(checkpoint.speech, words)}
+        return {"speech": speech_part(checkpoint.speech, words, buckets)}
 
     return write_bundle(out, name, checkpoint, merges, context, provenance, say, others)
 
@@ -77,15 +82,36 @@ def sample_waves() -> list[NDArray[np.float32]]:
     return waves
 
 
-def speech_part(speech: SpeechClip, words: FileEntry | None) -> Part:
-    """The speech encoder, held against torch on gliding voices and on noise; ``words``: the file of its keywords."""
+def require_buckets(buckets: Sequence[float]) -> None:
+    """Raise InputError unless all are lengths in seconds that the speech encoder may be given."""
+    for seconds in buckets:
+        if not MIN_SECONDS <= seconds <= MAX_SECONDS:  # also where it is NaN
+            raise InputError(
+                f"a bucket is {seconds:g} s, wanted {MIN_SECONDS:g} to {MAX_SECONDS:g}", "give such as --buckets 2,5,10"
+            )
+
+
+def speech_part(speech: SpeechClip, words: FileEntry | None, buckets: Sequence[float] = ()) -> Part:
+    """The speech encoder, held against torch on gliding voices and on noise; ``words``: the file of its keywords.
+
+    ``buckets``: see ``export_speech``.
+    """
 
     def random(rng: np.random.Generator) -> Feeds:
         lengths = rng.integers(SHORTEST, 40_000, int(rng.integers(1, 3)))
         return wave_feed([rng.normal(0, 0.1, int(length)).astype(np.float32) for length in lengths])
 
-    how = AudioPreprocessing(SAMPLE_RATE, "none", MIN_SECONDS, MAX_SECONDS, "HuBERT", keywords=words)
-    return Part(speech, how, wave_feed(sample_waves()), random, asdict(speech.config), speech.outputs)
+    lengths = tuple(sorted(set(buckets)))
+    how = AudioPreprocessing(SAMPLE_RATE, "none", MIN_SECONDS, MAX_SECONDS, "HuBERT", lengths, keywords=words)
+    padded = [bucket_feed(seconds) for seconds in lengths]
+    return Part(speech, how, wave_feed(sample_waves()), random, asdict(speech.config), speech.outputs, padded)
+
+
+def bucket_feed(seconds: float) -> Feeds:
+    """One recording that is just as long, and one of two thirds of that, padded."""
+    size = round(seconds * SAMPLE_RATE)
+    voice = np.concatenate([*sample_waves()] * (1 + size // (6 * SAMPLE_RATE)))
+    return wave_feed([voice[:size], voice[: max(SHORTEST, size * 2 // 3)]], size)
 
 
 def wave_feed(waves: Sequence[NDArray[np.float32]], longest: int = 0) -> Feeds:

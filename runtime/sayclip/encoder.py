@@ -22,7 +22,7 @@ from sayclip.preparation import Preparation, as_list, each, pad
 from sayclip.sessions.choose import AUTO, Request
 from sayclip.sessions.opened import OpenedEncoder
 from sayclip.sessions.reference import OUTPUT
-from sayclip.text.keywords import Keyword
+from sayclip.text.keywords import Keyword, keywords_heard
 
 Embeddings = NDArray[np.float32]
 
@@ -177,8 +177,8 @@ class Encoder:
     def keywords(self, waves: Any, *, sample_rate: int | None = None) -> list[list[Keyword]]:
         """The keywords heard in each recording, in their order; recordings as ``speech`` takes them.
 
-        For encoders with a cascaded branch (SpeechCLIP). Raises BundleError where the speech encoder gives no keywords,
-        and as ``speech`` does.
+        For encoders with a cascaded branch (SpeechCLIP); SpeechCLIP+ also tells when each was heard. Raises BundleError
+        where the speech encoder gives no keywords, and as ``speech`` does.
         """
         opened = self._opened("speech")
         words = self._preparation.keyword_words()
@@ -189,13 +189,7 @@ class Encoder:
             )
 
         def run(batch: list[NDArray[np.float32]]) -> list[list[Keyword]]:
-            found = opened.run_all(self._preparation.speech_feeds(batch))
-            ids, scores = found["keyword_ids"], found["keyword_scores"]
-            counts = found.get("keyword_count", np.full(len(batch), ids.shape[1]))
-            return [
-                [Keyword(int(i), words.get(int(i), "?"), float(s)) for i, s in zip(row[:n], score[:n], strict=True)]
-                for row, score, n in zip(ids, scores, counts.tolist(), strict=True)
-            ]
+            return keywords_heard(opened.run_all(self._preparation.speech_feeds(batch)), words)
 
         prepare = functools.partial(self._preparation.recordings, sample_rate)
         return by_length(as_list(waves), prepare, run, _RECORDINGS_AT_ONCE)

@@ -37,8 +37,8 @@ class Verdict:
         return f"{self.measure} to the reference {self.value:.6g}, wanted {bound} {self.tolerance:g}"
 
 
-def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], Array]:
-    """The reference inputs by name and the fp32 embeddings [n, d] that belong to them. Raises BundleError."""
+def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The reference inputs and the fp32 embeddings [n, d] that belong to them, by name. Raises BundleError."""
     path: Path = manifest.path(manifest.entry(encoder).reference.file)
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -46,13 +46,19 @@ def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], 
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, AttributeError) as error:
         raise refuse(f"{path} is not a usable .npz of plain arrays ({error})") from None
     inputs = {name[len("input.") :]: array for name, array in arrays.items() if name.startswith("input.")}
-    wanted = arrays.get(f"output.{OUTPUT}")
+    outputs = {name[len("output.") :]: array for name, array in arrays.items() if name.startswith("output.")}
+    wanted = {name: array for name, array in outputs.items() if name.endswith(OUTPUT)}
     width = manifest.width
-    if not inputs or wanted is None or wanted.ndim != 2 or wanted.shape[0] < 1 or wanted.shape[1] != width:
+    shapes = {array.shape for array in wanted.values()}
+    if not inputs or OUTPUT not in wanted or len(shapes) > 1 or not _is_rows(*shapes, width=width):
         raise refuse(
             f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, wanted input.* and output.{OUTPUT} [n, {width}]"
         )
     return inputs, wanted
+
+
+def _is_rows(shape: tuple[int, ...], width: int) -> bool:
+    return len(shape) == 2 and shape[0] >= 1 and shape[1] == width
 
 
 def compare(seen: Array, wanted: Array, precision: str, tolerance: float) -> Verdict:
@@ -70,9 +76,13 @@ def compare(seen: Array, wanted: Array, precision: str, tolerance: float) -> Ver
 
 
 def check(session: Session, manifest: Manifest, encoder: str, precision: str) -> Verdict:
-    """Run the reference inputs through ``session`` and compare. Raises BundleError, BackendError."""
+    """Run the reference inputs through ``session`` and compare every embedding. Raises BundleError, BackendError."""
     inputs, wanted = read_reference(manifest, encoder)
     outputs: Mapping[str, Array] = session.run(inputs)
-    if OUTPUT not in outputs:
-        raise refuse(f"the {precision} graph of {encoder} has the outputs {', '.join(outputs)}, wanted {OUTPUT}")
-    return compare(outputs[OUTPUT], wanted, precision, manifest.entry(encoder).reference.tolerance[precision])
+    missing = sorted(wanted.keys() - outputs.keys())
+    if missing:
+        has = ", ".join(outputs)
+        raise refuse(f"the {precision} graph of {encoder} has the outputs {has}, wanted {', '.join(missing)}")
+    seen = np.concatenate([outputs[name] for name in wanted])
+    known = np.concatenate(list(wanted.values()))
+    return compare(seen, known, precision, manifest.entry(encoder).reference.tolerance[precision])

@@ -6,9 +6,13 @@ hyphen behind it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sayclip.errors import BundleError
 
@@ -18,14 +22,39 @@ _REMEDY = "copy the keyword vocabulary again, or export the bundle anew"
 
 @dataclass(frozen=True)
 class Keyword:
-    """One keyword: its id in CLIP's vocabulary, the word, and its cosine with what was heard."""
+    """One keyword: its id in CLIP's vocabulary, the word, and its cosine with what was heard.
+
+    ``start_s`` and ``end_s``: where it was heard, in seconds; None where the encoder does not tell.
+    """
 
     token_id: int
     word: str
     score: float
+    start_s: float | None = None
+    end_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def keywords_heard(outputs: Mapping[str, NDArray[Any]], words: Mapping[int, str]) -> list[list[Keyword]]:
+    """The keywords of every row of a speech graph's ``outputs``, as many as ``keyword_count`` says, if it does.
+
+    ``keyword_ids`` int32 [B,K], ``keyword_scores`` float32 [B,K]; where they are given ``keyword_count`` int32 [B] and
+    ``boundaries`` float32 [B,K+1] in seconds. ``words`` by token id; one that is not there is "?".
+    """
+    ids, scores = outputs["keyword_ids"], outputs["keyword_scores"]
+    counts = outputs.get("keyword_count", np.full(len(ids), ids.shape[1]))
+    times: NDArray[Any] | None = outputs.get("boundaries")
+    rows = []
+    for row, count in enumerate(counts.tolist()):
+        found = []
+        for k in range(count):
+            token = int(ids[row, k])
+            when = (None, None) if times is None else (float(times[row, k]), float(times[row, k + 1]))
+            found.append(Keyword(token, words.get(token, "?"), float(scores[row, k]), *when))
+        rows.append(found)
+    return rows
 
 
 def read_keywords(path: Path) -> dict[int, str]:

@@ -56,6 +56,39 @@ def test_equals_the_procedure(weights: list[int], slots: int) -> None:
     assert not values[len(wanted) :].any()
 
 
+def fire_times(alpha: list[float], slots: int) -> list[float]:
+    """Where each slot is full, in frames, linearly within the frame; the end where none is full any more."""
+    edges, filled = [0.0], 0.0
+    for frame, weight in enumerate(alpha):
+        if weight and filled + weight >= 1:
+            edges.append(frame + (1 - filled) / weight)
+            filled = weight - (1 - filled)
+        else:
+            filled += weight
+    return (edges + [float(len(alpha))] * slots)[: slots + 1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=40), st.integers(3, 12), st.integers(0, 9))
+def test_edges_are_where_slots_are_full(weights: list[int], slots: int, padding: int) -> None:
+    alpha = [weight / 64 for weight in weights]
+    padded = torch.tensor([[*alpha, *[0.0] * padding]])
+    cif = GivenWeights(padded, slots)
+    got = cif(torch.zeros(1, padded.shape[1], WIDTH), torch.tensor([len(alpha)], dtype=torch.int32))
+    edges = got.edges[0].tolist()
+    assert edges == pytest.approx(fire_times(alpha, slots), abs=1e-4)
+    assert edges[0] == 0
+    assert edges == sorted(edges)
+
+
+def test_a_rounding_error_moves_no_edge_over_a_silent_frame() -> None:
+    """The first slot fills up to a rounding error, then come frames of hardly any weight."""
+    weights = torch.tensor([[0.5, 0.5, 1e-9, 1e-9, 1e-9, 0.7]])
+    count = torch.tensor([6], dtype=torch.int32)
+    edges = [GivenWeights(weights * s, 3)(torch.zeros(1, 6, WIDTH), count).edges for s in (1 - 1e-6, 1.0, 1 + 1e-6)]
+    assert max((edges[i] - edges[1]).abs().max().item() for i in (0, 2)) < 0.02
+
+
 @pytest.mark.parametrize(("layers", "kernel"), [(1, 3), (2, 5)])
 def test_padding_changes_no_weight(layers: int, kernel: int) -> None:
     torch.manual_seed(0)

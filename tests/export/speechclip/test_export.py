@@ -39,6 +39,8 @@ def test_the_command_writes_a_bundle_that_hears_as_torch_does(
     entry = Manifest.read(out).entry("speech")
     assert tuple(tensor.name for tensor in entry.graphs["fp32"].outputs) == checkpoint.speech.outputs
     assert entry.provenance["sha256"] == checkpoint.sha256
+    with np.load(out / "speech.reference.npz") as reference:
+        assert {f"output.{name}" for name in checkpoint.speech.outputs} < set(reference.files)
     feed = wave_feed(waves)
     with torch.inference_mode():
         given_by_torch = checkpoint.speech(torch.from_numpy(feed["waveform"]), torch.from_numpy(feed["length"]))
@@ -78,9 +80,46 @@ def check_keywords(encoder: sayclip.Encoder, waves: list[Any], wanted: dict[str,
         assert [keyword.token_id for keyword in row] == ids[:count].tolist()
         assert np.abs([keyword.score for keyword in row] - scores[:count]).max(initial=0) < 1e-4
         assert all(keyword.word not in ("", "?") for keyword in row)
+    for row, edges in zip(heard, wanted.get("boundaries", [None] * len(heard)), strict=True):
+        times = [(keyword.start_s, keyword.end_s) for keyword in row]
+        if edges is None:
+            assert times == [(None, None)] * len(row)
+        else:
+            known = np.stack([edges[:-1], edges[1:]], axis=1)[: len(row)]
+            assert np.abs(np.array(times) - known).max() < 1e-4
+            assert (np.diff(edges) >= 0).all()
     alone = encoder.keywords(waves[0], sample_rate=16000)[0]
     assert [keyword.token_id for keyword in alone] == [keyword.token_id for keyword in heard[0]]
     assert encoder.keywords([]) == []
+
+
+def test_buckets_are_written_checked_and_used(
+    golden_speechclip: Callable[[str], Golden], run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    from speechclip_parts import settings
+
+    golden = golden_speechclip("base_parallel")
+    given = [part for key, value in settings("base_parallel").items() for part in ("--set", f"{key}={value}")]
+    status, _, err = run("export", "speech", golden.path, "--out", tmp_path / "plain", *given)
+    assert status == 0, err
+    out = tmp_path / "bundle"
+    status, _, err = run("export", "speech", golden.path, "--out", out, *given, "--buckets", "2,1.5,2")
+    assert status == 0, err
+    entry = Manifest.read(out).entry("speech")
+    assert entry.preprocessing.buckets == (1.5, 2.0)  # type: ignore[union-attr]
+    plain = Manifest.read(tmp_path / "plain").entry("speech")
+    assert entry.measured["torch_shapes"] == plain.measured["torch_shapes"] + 2
+    waves = sample_waves()[:2]
+    with sayclip.load(out) as bucketed, sayclip.load(tmp_path / "plain") as exact:
+        assert bucketed._preparation.speech_feeds(waves)["waveform"].shape == (2, 24000)
+        assert np.abs(bucketed.speech(waves) - exact.speech(waves)).max() < 1e-5
+
+
+@pytest.mark.parametrize("buckets", ["0,2", "2,30", "nan", "two", ""])
+def test_bad_buckets_are_refused(buckets: str, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    status, out, err = run("export", "speech", tmp_path / "no.ckpt", "--out", tmp_path / "bundle", "--buckets", buckets)
+    assert (status, out) == (2, "")
+    assert "bucket" in err
 
 
 def test_what_it_refuses_leaves_nothing(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def test_keeps_the_contract(
     for tensor in entry.outputs:
         whole = tensor.name in ("keyword_ids", "keyword_count")
         assert tensor.dtype == ("int32" if whole else "float32")
-        width = (32,) if tensor.name.endswith("embedding") else (keywords,) if tensor.name != "keyword_count" else ()
+        sizes = {"keyword_count": (), "boundaries": (keywords + 1,)}
+        width = (32,) if tensor.name.endswith("embedding") else sizes.get(tensor.name, (keywords,))
         assert tensor.shape == ("batch", *width)
 
 

@@ -14,14 +14,20 @@ from torch import Tensor, nn
 
 from sayclip_export.models.hubert import Padding, inside
 
+FAINT = 1e-3  # a lighter frame is passed as one of this weight: an edge must not leap over it for a rounding error
+
 
 @dataclass(frozen=True)
 class Slots:
-    """``values`` f32 [B,K,W], 0 past ``count`` i32 [B] (at least 1); ``alpha``: weights of the frames f32 [B,T]."""
+    """``values`` f32 [B,K,W], 0 past ``count`` i32 [B] (at least 1); ``alpha``: weights of the frames f32 [B,T].
+
+    ``edges`` f32 [B,K+1], in frames: slot k lies between edges k and k + 1; edges past the last slot stay at the end.
+    """
 
     values: Tensor
     count: Tensor
     alpha: Tensor
+    edges: Tensor
 
 
 class Cif(nn.Module):
@@ -58,4 +64,7 @@ class Cif(nn.Module):
         is_tail = ((index == full) & (filled >= self.tail)).to(alpha.dtype)
         scale = is_full + is_tail / filled.clamp(min=self.tail)
         values = (overlap @ frames) * scale[:, :, None]
-        return Slots(values, (is_full + is_tail).sum(1).to(torch.int32), alpha)
+        valid = inside(count, frames.shape[1]).to(alpha.dtype)
+        number = torch.arange(self.slots + 1, device=frames.device, dtype=alpha.dtype)[None, :, None]
+        passed = ((number - before[:, None]) / alpha.clamp(min=FAINT)[:, None]).clamp(0, 1) * valid[:, None]
+        return Slots(values, (is_full + is_tail).sum(1).to(torch.int32), alpha, passed.sum(2))

@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass
 
 from torch import Tensor, nn
 
-from sayclip_export.models.hubert import Hubert, HubertConfig, Padding
+from sayclip_export.models.hubert import HOP, Hubert, HubertConfig, Padding
 from sayclip_export.models.layers import unit
 from sayclip_export.models.speechclip.branch import Branch, BranchConfig, Heard
 from sayclip_export.models.speechclip.weighted_sum import WeightedSum
+
+FRAME_SECONDS = HOP / 16000
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class SpeechClip(nn.Module):
     ``embedding`` f32 [B,D] is the parallel one where there are two; these then follow as ``parallel_embedding`` and
     ``cascaded_embedding``. All are L2-normalised. With keywords: ``keyword_ids`` i32 [B,K] of CLIP's full vocabulary,
     ``keyword_scores`` f32 [B,K] (cosines), and where their number varies ``keyword_count`` i32 [B], past which ids and
-    scores are 0. S and lengths from 400 samples.
+    scores are 0, and ``boundaries`` f32 [B,K+1] in seconds: keyword k was heard between boundaries k and k + 1. S and
+    lengths from 400 samples.
 
     ``padding`` is for tests: "upstream" gives what upstream gives for a zero-padded batch.
     """
@@ -54,7 +57,7 @@ class SpeechClip(nn.Module):
         if any(b.keywords for b in branches):
             names += ["keyword_ids", "keyword_scores"]
         if any(b.cif_layers for b in branches):
-            names += ["keyword_count"]
+            names += ["keyword_count", "boundaries"]
         return tuple(names)
 
     def frames(self, waveform: Tensor, length: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -77,6 +80,7 @@ class SpeechClip(nn.Module):
                 found["keyword_ids"], found["keyword_scores"] = heard.keywords.ids, heard.keywords.scores
             if heard.slots is not None:
                 found["keyword_count"] = heard.slots.count
+                found["boundaries"] = heard.slots.edges * FRAME_SECONDS
         first = "parallel_embedding" if "parallel_embedding" in found else "cascaded_embedding"
         found["embedding"] = found[first]
         return tuple(found[name] for name in self.outputs)
