@@ -29,7 +29,7 @@ def write_reference(folder: Path, name: str, feed: Feeds) -> str:
     )
     names = [output.name for output in session.get_outputs()]
     outputs = dict(zip(names, session.run(names, feed), strict=True))
-    arrays = {f"input.{key}": value for key, value in feed.items()}
+    arrays: dict[str, Any] = {f"input.{key}": value for key, value in feed.items()}
     arrays |= {f"output.{key}": value for key, value in outputs.items()}
     file = f"{name}.reference.npz"
     np.savez_compressed(folder / file, **arrays)

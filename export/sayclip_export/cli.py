@@ -41,6 +41,12 @@ def add(subparsers: Any) -> None:
         "its state dict (pytorch_model.bin.*)",
         "audio.type_mix=0.5",
     )
+    _add(
+        kinds,
+        "pronunciation",
+        "a pronunciation encoder of our own training",
+        "its file (pronunciation.safetensors in the work folder of `sayclip train demo`)",
+    )
     full = kinds.add_parser(
         "full-size", help="full-size models of random weights: export, check, TensorRT-RTX; time and memory of each"
     )
@@ -49,7 +55,8 @@ def add(subparsers: Any) -> None:
     full.set_defaults(run=_full_size)
 
 
-def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> argparse.ArgumentParser:
+def _add(kinds: Any, name: str, gives: str, source: str, example: str = "") -> argparse.ArgumentParser:
+    """``example``: of ``--set``; kinds that leave nothing open have none."""
     parser: argparse.ArgumentParser = kinds.add_parser(
         name, help=gives, description=f"Write {gives} into a bundle, held against torch first."
     )
@@ -61,6 +68,10 @@ def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> argpar
         metavar="BUNDLE",
         help="folder to write; a bundle of the same space that is there gains the encoders",
     )
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    parser.set_defaults(run=_export, overrides=[], vocabulary=None)
+    if not example:
+        return parser
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -76,8 +87,6 @@ def _add(kinds: Any, name: str, gives: str, source: str, example: str) -> argpar
         help="CLIP's byte-pair encoding (bpe_simple_vocab_16e6.txt.gz, tokenizer.json, or a folder with vocab.json and "
         "merges.txt) for a checkpoint that comes without it; default: that of an installed open_clip_torch",
     )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
-    parser.set_defaults(run=_export)
     return parser
 
 
@@ -92,6 +101,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from sayclip.cli.output import one_line, print_json, size
     from sayclip_export.clip4vla_export import export_audio
     from sayclip_export.clip_export import export_clip
+    from sayclip_export.pronunciation_export import export_pronunciation
     from sayclip_export.readers.overrides import Overrides
     from sayclip_export.speechclip_export import export_speech
 
@@ -107,6 +117,8 @@ def _export(arguments: argparse.Namespace) -> int:
         manifest = export_clip(arguments.source, out, say, given, vocabulary)
     elif arguments.checkpoint == "speech":
         manifest = export_speech(source, out, say, given, vocabulary, arguments.buckets)
+    elif arguments.checkpoint == "pronunciation":
+        manifest = export_pronunciation(source, out, say)
     else:
         manifest = export_audio(source, out, say, given, vocabulary)
     written = {name: sum(file.bytes for file in entry.files()) for name, entry in manifest.encoders.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,12 +87,13 @@ def write_parts(
     provenance: Mapping[str, Any],
     say: Callable[[str], None],
     kept: Mapping[str, EncoderEntry] | None = None,
+    like: Manifest | None = None,
 ) -> Manifest:
     """Export every part into ``folder``, hold it against torch and write the manifest of a bundle called ``name``.
 
     ``provenance`` is that of the checkpoint, to which each part adds its sizes. ``kept``: further encoders, whose files
-    lie in ``folder`` already. Raises BundleError where a graph is
-    further than 1e-4 from torch.
+    lie in ``folder`` already. ``like``: a manifest whose name, notice and licence stay. Raises BundleError where a
+    graph is further than 1e-4 from torch.
     """
     encoders = dict(kept or {})
     for encoder, part in parts.items():
@@ -128,7 +129,10 @@ def write_parts(
             measured,
         )
     created_by = f"sayclip-toolkit {sayclip.__version__}"
-    Manifest(name=name, space=space, width=width, encoders=encoders, created_by=created_by).write(folder)
+    made = Manifest(name=name, space=space, width=width, encoders=encoders, created_by=created_by)
+    if like:
+        made = replace(made, name=like.name, notice=like.notice, license=like.license)
+    made.write(folder)
     return Manifest.read(folder)
 
 
@@ -191,9 +195,8 @@ def write_bundle(
         }
         space = space_id(checkpoint)
         kept = keep(before, space, image.embedding, list(parts), fresh)
-        write_parts(
-            fresh, before.name if kept and before else name, space, image.embedding, parts, provenance, say, kept
-        )
+        like = before if kept else None
+        write_parts(fresh, name, space, image.embedding, parts, provenance, say, kept, like)
     return Manifest.read(out)
 
 

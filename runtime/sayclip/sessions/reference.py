@@ -50,7 +50,7 @@ def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], 
     wanted = {name: array for name, array in outputs.items() if name.endswith(OUTPUT)}
     width = manifest.width
     shapes = {array.shape for array in wanted.values()}
-    if not inputs or OUTPUT not in wanted or len(shapes) > 1 or not _is_rows(*shapes, width=width):
+    if not inputs or OUTPUT not in wanted or len(shapes) > 1 or not _is_rows(next(iter(shapes)), width):
         raise refuse(
             f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, wanted input.* and output.{OUTPUT} [n, {width}]"
         )

@@ -1,0 +1,143 @@
+"""The file of a trained pronunciation encoder: safetensors, with all that makes an encoder of it in the metadata.
+
+``sayclip train demo`` writes it. Keys of the metadata: ``format``; ``config``, ``phonemes`` (the content of
+phonemes.json), ``g2p`` as JSON; ``space``, the embedding space it was trained for; ``history``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sayclip.bundle.entries import G2P
+from sayclip.errors import BundleError
+from sayclip.phonemes.inventory import PhonemeInventory
+from sayclip_export.models.text import PronunciationTower, TextConfig
+from sayclip_export.phonemes.chart import folded_matrix
+from sayclip_export.readers.errors import CheckpointError, refuse
+from sayclip_export.readers.settings import Settings
+from sayclip_export.readers.tensors import as_float32, read_safetensors
+
+FORMAT = "sayclip-pronunciation-1"
+LARGEST = 4096  # of every size
+_UNUSED = "tower.token_embedding.weight"  # phonemes bring their own table
+_REMEDY = "name a file that `sayclip train` wrote"
+
+
+@dataclass(frozen=True)
+class PronunciationCheckpoint:
+    """``phonemes``: the content of phonemes.json; ``space``: id of the embedding space that it was trained for."""
+
+    tower: PronunciationTower
+    phonemes: Mapping[str, Any]
+    g2p: G2P
+    space: str
+    history: str
+    sha256: str = ""
+
+
+def write_pronunciation(path: Path, checkpoint: PronunciationCheckpoint) -> None:
+    """Write ``checkpoint`` to ``path``, which is replaced only when all of it is written."""
+    from safetensors.torch import save_file
+
+    tensors = {key: value.contiguous() for key, value in checkpoint.tower.state_dict().items() if key != _UNUSED}
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(checkpoint.tower.config.to_dict()),
+        "phonemes": json.dumps(checkpoint.phonemes, ensure_ascii=False),
+        "g2p": json.dumps({key: getattr(checkpoint.g2p, key) for key in ("name", "version", "language")}),
+        "space": checkpoint.space,
+        "history": checkpoint.history,
+    }
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, str(part), metadata)
+    part.replace(path)
+
+
+def read_pronunciation(path: Path) -> PronunciationCheckpoint:
+    """Read ``path``. Raises CheckpointError for a file that is damaged, of another kind, or at odds with itself."""
+    if not path.is_file():
+        raise refuse(f"{path} is no file", _REMEDY)
+    metadata = _metadata(path)
+    tensors = read_safetensors(path)
+    config = _config(Settings(_json(metadata, "config", path), f"{path}: config"))
+    phonemes = _json(metadata, "phonemes", path)
+    try:
+        inventory = PhonemeInventory(phonemes, where=f"{path}: phonemes")
+    except BundleError as error:
+        raise CheckpointError(error.problem, _REMEDY) from None
+    if inventory.size != config.vocabulary:
+        raise refuse(f"{path} knows {inventory.size} phonemes, its config says {config.vocabulary}", _REMEDY)
+    g2p = _json(metadata, "g2p", path)
+    names = [g2p.get(key) for key in ("name", "version", "language")]
+    if not all(isinstance(name, str) for name in names) or not metadata.get("space"):
+        raise refuse(f"{path} names no g2p with version and language, or no space", _REMEDY)
+    tower = _tower(config, np.asarray(folded_matrix(phonemes)), tensors, path)
+    return PronunciationCheckpoint(
+        tower,
+        phonemes,
+        G2P(*map(str, names)),
+        metadata["space"],
+        metadata.get("history", ""),
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+    )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise refuse(f"{path} is damaged or no safetensors file ({error})", _REMEDY) from None
+    if metadata.get("format") != FORMAT:
+        raise refuse(f"{path} has the format {metadata.get('format', 'none')!r:.60}, wanted {FORMAT!r}", _REMEDY)
+    return metadata
+
+
+def _json(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(metadata.get(key, ""))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise refuse(f"{path}: {key} is no JSON object", _REMEDY)
+    return value
+
+
+def _config(settings: Settings) -> TextConfig:
+    sizes = [field.name for field in fields(TextConfig) if field.name != "dropout"]
+    config = TextConfig(**{name: settings.integer(name, 0, LARGEST) for name in sizes})
+    if config.width % config.heads:
+        raise refuse(f"{settings.where} has width {config.width} for {config.heads} heads, wanted a multiple", _REMEDY)
+    return config
+
+
+def _tower(
+    config: TextConfig, attributes: np.ndarray[Any, np.dtype[np.float32]], tensors: Mapping[str, Tensor], path: Path
+) -> PronunciationTower:
+    with torch.device("meta"):  # nothing of the sizes that a file claims is held before its tensors have them
+        claimed = PronunciationTower(config, torch.empty(attributes.shape)).state_dict()
+    wanted = {key: value for key, value in claimed.items() if key != _UNUSED}
+    odd = sorted(wanted.keys() ^ tensors.keys())
+    if odd:
+        raise refuse(f"{path} {'lacks' if odd[0] in wanted else 'has the unknown'} {odd[0]}", _REMEDY)
+    for key, value in wanted.items():
+        if tensors[key].shape != value.shape:
+            shapes = f"{list(tensors[key].shape)}, wanted {list(value.shape)}"
+            raise refuse(f"{path}: {key} has the shape {shapes}", _REMEDY)
+    found = {key: as_float32(key, tensors[key], path) for key in wanted}
+    tower = PronunciationTower(config, torch.from_numpy(attributes))
+    if (found["phonemes.attributes"] - tower.phonemes.attributes).abs().max() > 1e-6:
+        raise refuse(f"{path}: the chart's attributes differ from those of its phonemes", _REMEDY)
+    tower.load_state_dict(found, strict=False)
+    return tower.eval()
