@@ -5,9 +5,9 @@ from __future__ import annotations
 from sayclip.errors import SayclipError
 
 SUPPORTED = (
-    "this version reads a local folder of a Hugging Face CLIPModel (config.json, model.safetensors or "
-    "pytorch_model.bin, preprocessor_config.json, and tokenizer.json or vocab.json with merges.txt), a hub id that is "
-    "in the local cache, OpenAI's .pt, and open_clip's folder, .pt, .bin or .safetensors"
+    "this version reads a local folder of a Hugging Face CLIPModel (config.json; model.safetensors, pytorch_model.bin "
+    "or optimum's model.onnx; preprocessor_config.json; tokenizer.json, or vocab.json with merges.txt), a hub id that "
+    "is in the local cache, OpenAI's .pt, and open_clip's folder, .pt, .bin or .safetensors"
 )
 
 

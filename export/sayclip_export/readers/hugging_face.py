@@ -1,5 +1,7 @@
 """Folders of a Hugging Face ``CLIPModel``: configuration and weights, mapped to our towers by key.
 
+The weights may also be those of an ONNX graph, as optimum writes it.
+
 The layout is that of transformers 4 and 5 (checked against 5.23), read without that library, whose classes and defaults
 change from version to version. Every key is checked for presence and shape, and no key is left over.
 """
@@ -15,12 +17,13 @@ from torch import Tensor, nn
 
 from sayclip.bundle.files import sha256_of
 from sayclip_export.models.clip import ACTIVATIONS, ClipImage, ClipImageConfig, ClipText, ClipTextConfig
+from sayclip_export.readers import optimum
 from sayclip_export.readers.clip_checkpoint import ClipCheckpoint, empty_towers, fill
 from sayclip_export.readers.clip_vocabulary import given_vocabulary
 from sayclip_export.readers.errors import SUPPORTED, CheckpointError, refuse
 from sayclip_export.readers.picture_settings import picture_settings
 from sayclip_export.readers.settings import Settings, read_json
-from sayclip_export.readers.tensors import as_float32, read_tensors, weight_files
+from sayclip_export.readers.tensors import FILES, as_float32, read_tensors, weight_files
 from sayclip_export.readers.vocabulary import Merges, read_vocabulary
 
 CONFIG = "config.json"
@@ -66,8 +69,10 @@ def read_clip(folder: Path, *, vocabulary: Path | None = None, name: str = "") -
     else:
         merges = given_vocabulary(vocabulary, text_config.vocabulary, text_config.context)
     _check_end(config, merges)
-    sources = weight_files(folder)
-    tensors = read_tensors(sources)
+    graph = folder / optimum.GRAPH
+    exported = graph.is_file() and not any((folder / file).is_file() for file in FILES)
+    sources = [graph, *optimum.data_files(graph)] if exported else weight_files(folder)
+    tensors = optimum.read_graph(graph) if exported else read_tensors(sources)
     image, text = empty_towers(image_config, text_config)
     _load(image, dict(_names(image, _IMAGE, "vision_model")), tensors, sources[0])
     _load(text, dict(_names(text, _TEXT, "text_model")), tensors, sources[0])
@@ -78,6 +83,8 @@ def read_clip(folder: Path, *, vocabulary: Path | None = None, name: str = "") -
             "not account for, wanted the keys of a CLIPModel alone",
             f"see that {CONFIG} belongs to these weights",
         )
+    if exported:
+        optimum.hold(graph, image, text, merges.eot)
     read = [folder / CONFIG, folder / picture_file, *merges.paths, *sources]
     files = {path.name: sha256_of(path) for path in read}
     weights = [files[path.name] for path in sources]
@@ -85,7 +92,7 @@ def read_clip(folder: Path, *, vocabulary: Path | None = None, name: str = "") -
     return ClipCheckpoint(
         folder,
         name or folder.resolve().name or "clip",
-        f"Hugging Face CLIPModel, {sources[0].name}",
+        f"{'ONNX graph of a ' if exported else ''}Hugging Face CLIPModel, {sources[0].name}",
         image,
         text,
         image_config,
