@@ -34,6 +34,12 @@ def add(subparsers: Any) -> None:
         help="lengths that recordings are padded up to, for engines that are fastest at fixed ones, such as 2,5,10; "
         "padding changes no embedding",
     )
+    speech.add_argument(
+        "--hubert",
+        type=Path,
+        metavar="FOLDER",
+        help="what `optimum-cli export onnx` wrote of the HuBERT, for a checkpoint that was stored without it",
+    )
     _add(
         kinds,
         "audio",
@@ -116,7 +122,8 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.checkpoint == "clip":  # whose source may also be a name
         manifest = export_clip(arguments.source, out, say, given, vocabulary)
     elif arguments.checkpoint == "speech":
-        manifest = export_speech(source, out, say, given, vocabulary, arguments.buckets)
+        hubert = arguments.hubert and arguments.hubert.expanduser()
+        manifest = export_speech(source, out, say, given, vocabulary, arguments.buckets, hubert)
     elif arguments.checkpoint == "pronunciation":
         manifest = export_pronunciation(source, out, say)
     else:

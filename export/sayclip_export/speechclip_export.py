@@ -40,19 +40,20 @@ def export_speech(
     overrides: Overrides | None = None,
     vocabulary: Path | None = None,
     buckets: Sequence[float] = (),
+    hubert: Path | None = None,
 ) -> Manifest:
     """Convert the SpeechCLIP checkpoint ``path`` to the bundle ``out``, new or added to; returns its manifest.
 
-    ``overrides``: see ``read_speechclip``. ``vocabulary``: CLIP's merges; None takes those of an installed
-    open_clip_torch. ``buckets``: lengths in seconds that the runtime pads recordings up to, so that engines see only
-    these; the graph is held against torch at each. ``say`` is given one line a step. Raises CheckpointError for a
-    checkpoint that cannot be converted or an ``out`` that is no bundle, InputError for a wrong override or bucket,
-    BundleError where a graph is further than 1e-4 from torch, gives other keywords or is of another space; ``out`` is
-    then as it was.
+    ``overrides`` and ``hubert``: see ``read_speechclip``. ``vocabulary``: CLIP's merges; None takes those of an
+    installed open_clip_torch. ``buckets``: lengths in seconds that the runtime pads recordings up to, so that engines
+    see only these; the graph is held against torch at each. ``say`` is given one line a step. Raises CheckpointError
+    for a checkpoint that cannot be converted or an ``out`` that is no bundle, InputError for a wrong override or
+    bucket, BundleError where a graph is further than 1e-4 from torch, gives other keywords or is of another space;
+    ``out`` is then as it was.
     """
     require_place(out)
     require_buckets(buckets)
-    checkpoint = read_speechclip(path, overrides)
+    checkpoint = read_speechclip(path, overrides, hubert)
     context = checkpoint.text_config.context
     merges = clip_vocabulary(vocabulary, checkpoint.text_config.vocabulary, context)
     say(f"read {path.name}: {checkpoint.format}")

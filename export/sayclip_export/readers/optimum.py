@@ -1,7 +1,8 @@
-"""Folders of ``optimum-cli export onnx``: a CLIP's weights out of its ONNX graph, and the graph to hold them against.
+"""Folders of ``optimum-cli export onnx``: weights out of an ONNX graph, and the graph to hold them against.
 
 torch's exporter leaves parameters under their names, equal ones as an Identity of the first. Weights of a product are
-transposed and lose theirs, but the node keeps the module's: ``/text_model/encoder/layers.0/mlp/fc1/MatMul``.
+transposed and lose theirs, but the node keeps the module's: ``/text_model/encoder/layers.0/mlp/fc1/MatMul``. So do
+those of a group norm, ``…/layer_norm/Mul`` and ``…/layer_norm/Add`` behind its InstanceNormalization.
 (Checked with optimum 2.1, optimum-onnx 0.1 and transformers 4.57.)
 """
 
@@ -23,6 +24,7 @@ from sayclip_export.models.clip import ClipImage, ClipText
 from sayclip_export.readers.errors import refuse
 
 GRAPH = "model.onnx"
+_NORM = {"Mul": "weight", "Add": "bias"}
 _TOLERANCE = 1e-4  # between the graph and the towers that its weights went into
 _REMEDY = (
     "export it again by `optimum-cli export onnx --model … --task feature-extraction`, without --optimize, in fp32"
@@ -30,7 +32,7 @@ _REMEDY = (
 
 
 def read_graph(path: Path) -> dict[str, Tensor]:
-    """Every parameter of the graph ``path`` by its name in the CLIPModel. Raises CheckpointError."""
+    """Every parameter of the graph ``path`` by its name in the torch model. Raises CheckpointError."""
     try:
         graph = onnx.load(str(path)).graph
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -49,6 +51,9 @@ def read_graph(path: Path) -> dict[str, Tensor]:
         elif node.op_type == "MatMul" and node.input[1] in constants and node.name.endswith("/MatMul"):
             module = node.name.removesuffix("/MatMul").strip("/").replace("/", ".")
             found[f"{module}.weight"] = constants[node.input[1]].T
+        elif node.op_type in _NORM and node.name.endswith(f"/layer_norm/{node.op_type}"):
+            module = node.name.removesuffix(f"/{node.op_type}").strip("/").replace("/", ".")
+            found |= {f"{module}.{_NORM[node.op_type]}": constants[i].ravel() for i in node.input if i in constants}
     return {name: torch.from_numpy(np.array(value)) for name, value in found.items()}
 
 
@@ -60,7 +65,7 @@ def data_files(path: Path) -> list[Path]:
 def hold(path: Path, image: ClipImage, text: ClipText, end: int) -> None:
     """Run the graph ``path`` beside the towers that its weights went into, on noise and on random ids before ``end``.
 
-    Raises CheckpointError where the embeddings differ by more than 1e-4.
+    Raises as ``hold_outputs``.
     """
     rng = np.random.default_rng(0)
     size, context = image.config.size, text.config.context
@@ -71,10 +76,18 @@ def hold(path: Path, image: ClipImage, text: ClipText, end: int) -> None:
     feeds: dict[str, NDArray[Any]] = {"input_ids": ids, "attention_mask": np.ones_like(ids), "pixel_values": pixels}
     length = torch.full((len(ids),), ids.shape[1], dtype=torch.int32)
     with torch.inference_mode():
-        ours = {
+        ours: dict[str, NDArray[Any]] = {
             "image_embeds": image(torch.from_numpy(pixels)).numpy(),
             "text_embeds": text(torch.from_numpy(ids.astype(np.int32)), length).numpy(),
         }
+    hold_outputs(path, feeds, ours)
+
+
+def hold_outputs(path: Path, feeds: Mapping[str, NDArray[Any]], ours: Mapping[str, NDArray[Any]]) -> None:
+    """Run the graph ``path`` on those of ``feeds`` that it takes, and compare its outputs with ``ours``.
+
+    Raises CheckpointError where one differs by more than 1e-4.
+    """
     theirs = _run(path, feeds, list(ours))
     for name, wanted in ours.items():
         if theirs[name].shape != wanted.shape or not np.abs(theirs[name] - wanted).max() <= _TOLERANCE:

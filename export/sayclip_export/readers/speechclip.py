@@ -13,12 +13,13 @@ from torch import nn
 from sayclip.bundle.entries import PicturePreprocessing
 from sayclip.bundle.files import sha256_of
 from sayclip_export.models.clip import ClipImage, ClipImageConfig, ClipText, ClipTextConfig
-from sayclip_export.models.hubert import HubertConfig
+from sayclip_export.models.hubert import Hubert, HubertConfig
 from sayclip_export.models.speechclip import SpeechClip, SpeechClipConfig
 from sayclip_export.readers.errors import refuse
 from sayclip_export.readers.fairseq_hubert import hubert_config, read_hubert
 from sayclip_export.readers.lightning import SUPPORTED, read_lightning
 from sayclip_export.readers.openai_names import image_config, read_image, read_text, text_config
+from sayclip_export.readers.optimum_hubert import read_optimum_hubert
 from sayclip_export.readers.overrides import Overrides
 from sayclip_export.readers.picture_settings import MEAN, STD
 from sayclip_export.readers.reduced_vocabulary import FULL, NAMES, REDUCED, token_ids
@@ -56,30 +57,34 @@ class SpeechClipCheckpoint:
     format: str
 
 
-def read_speechclip(path: Path, overrides: Overrides | None = None) -> SpeechClipCheckpoint:
+def read_speechclip(path: Path, overrides: Overrides | None = None, hubert: Path | None = None) -> SpeechClipCheckpoint:
     """Read the checkpoint at ``path``. Raises CheckpointError, one line naming the key, the value seen and that wanted.
 
     ``overrides`` decides what the file leaves open: ``hubert.heads``, ``text.heads``, ``image.heads``, ``head.heads``
     (of two heads ``parallel.heads`` and ``cascaded.heads``), ``waveform_normalisation`` and
-    ``hidden_state_normalisation``. It raises InputError for other keys.
+    ``hidden_state_normalisation``. It raises InputError for other keys. ``hubert``: a folder of optimum that holds the
+    HuBERT of a checkpoint stored without it; heads are then as it says.
     """
     overrides = overrides or Overrides()
     file = read_lightning(path)
-    found = from_state(State(file.tensors, path), file.config, overrides)
+    brought = read_optimum_hubert(hubert) if hubert else None
+    found = from_state(State(file.tensors, path), file.config, overrides, brought)
     overrides.finish()
     return replace(found, sha256=sha256_of(path), format=f"{found.format}, Lightning {file.version}")
 
 
-def from_state(state: State, config: Mapping[str, Any], overrides: Overrides) -> SpeechClipCheckpoint:
-    """A checkpoint, its ``sha256`` left empty, from its state dict, every key of which is accounted for, and its
-    configuration. On the meta device keys and shapes alone are checked."""
+def from_state(
+    state: State, config: Mapping[str, Any], overrides: Overrides, brought: Hubert | None = None
+) -> SpeechClipCheckpoint:
+    """A checkpoint, its ``sha256`` left empty, from its state dict, every key of which is accounted for, its
+    configuration, and a HuBERT where it has none. On the meta device keys and shapes alone are checked."""
     settings = Settings(config, f"{state.where}: config")
     if not (state.has("audio_encoder.") and state.has(CLIP)):
         raise refuse(f"{state.where} holds no audio_encoder and clip.model, wanted a SpeechCLIP", SUPPORTED)
     state.drop_aliases("cascaded_branch.clip.", "clip.")
     state.drop(_UNUSED.__contains__)
     prefix = _prefix(section(settings, "audio_encoder"), state)
-    hubert, normalise_states = _hearing(settings, state, prefix, overrides)
+    hubert, normalise_states = _hearing(settings, state, prefix, overrides, brought)
     rows, words = state.shape(REDUCED, 2)[0], state.shape(FULL, 2)[0]
     image, text = image_config(state, CLIP, overrides), text_config(state, CLIP, words, overrides)
     if image.embedding != text.embedding:
@@ -93,7 +98,8 @@ def from_state(state: State, config: Mapping[str, Any], overrides: Overrides) ->
     speech_config = SpeechClipConfig(hubert, normalise_states, tuple(head for _, head in heads))
     with torch.device("meta"):
         speech = SpeechClip(speech_config)
-    speech.hubert = read_hubert(state, prefix, hubert)
+    speech.hubert = brought or read_hubert(state, prefix, hubert)
+    speech.hubert.config = hubert
     weights = state.take("audio_encoder.weightedsum_layer.weights", (hubert.layers + 1,), "one a hidden state")
     speech.weighted_sum.weights = nn.Parameter(weights, requires_grad=False)
     for number, (at, head) in enumerate(heads):
@@ -122,7 +128,9 @@ def _prefix(audio: Settings, state: State) -> str:
     return next((at for at in reversed(PREFIXES.values()) if state.has(at)), PREFIXES["FairseqHubert"])
 
 
-def _hearing(settings: Settings, state: State, prefix: str, overrides: Overrides) -> tuple[HubertConfig, bool]:
+def _hearing(
+    settings: Settings, state: State, prefix: str, overrides: Overrides, brought: Hubert | None
+) -> tuple[HubertConfig, bool]:
     """HuBERT's sizes, and whether its states are normalised before they are summed.
 
     Waves are normalised for the large HuBERT always, for the base where the training's data were.
@@ -133,7 +141,12 @@ def _hearing(settings: Settings, state: State, prefix: str, overrides: Overrides
     if normalise_states:
         audio.choice("normalize_type", "s3prl", ("s3prl",))
     normalise = overrides.boolean("waveform_normalisation", dataset.flag("normalize_waveform", False) or None)
-    hubert = hubert_config(state, prefix, normalise, overrides)
+    if brought is None:
+        hubert = hubert_config(state, prefix, normalise, overrides)
+    elif state.has(f"{prefix}feature_extractor."):
+        raise refuse(f"{state.where} holds a HuBERT of its own, and another one is given", "give none with --hubert")
+    else:
+        hubert = replace(brought.config, normalise=brought.config.large if normalise is None else normalise)
     if LARGE.get(str(audio.data.get("name")), hubert.large) is not hubert.large:
         raise audio.wrong("name", f"that of a {'large' if hubert.large else 'base'} HuBERT, as its keys are")
     return hubert, bool(normalise_states)
