@@ -27,7 +27,7 @@ def corpus() -> Corpus:
     counts = rng.integers(20, 60, 40)
     frames = rng.standard_normal((int(counts.sum()), 80)).astype(np.float16)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    return Corpus(frames, offsets, np.arange(40, dtype=np.int32) % WORDS, np.zeros(40, bool))
+    return Corpus(frames, offsets, np.arange(40, dtype=np.int32) % WORDS, np.array([""] * 40))
 
 
 @pytest.fixture(scope="module")

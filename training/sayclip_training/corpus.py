@@ -15,25 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from sayclip_export.models.speech import LogMel, SpeechConfig
-from sayclip_training.synthesis import distort, flite, mispronounce
+from sayclip_training.synthesis import flite
 from sayclip_training.synthesis.espeak import LANGUAGES, VARIANTS, Espeak, EspeakSettings, held_back
+from sayclip_training.utterances import Utterance, speak
 
-SAMPLE_RATE = 16000
 SHARD = 1500
 PREFIXES = ("a ", "the ", "show me the ", "find a ", "find the ")
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One thing to synthesise: which string (by index), what is said, by what, and the seed of its distortions."""
-
-    string: int
-    text: str
-    voice: EspeakSettings | flite.FliteSettings
-    speed: float
-    seed: int
-    distorted: bool = True
-    mispronounced: bool = False
 
 
 class HasOffsets(Protocol):
@@ -46,13 +33,13 @@ class HasOffsets(Protocol):
 class Corpus:
     """Log-mel frames f16 of all utterances end to end, with offsets [N+1] and string index [N].
 
-    ``mispronounced`` bool [N]: not said with the phonemes of its string.
+    ``said`` str [N]: IPA of every utterance as its voice says it, empty where unknown.
     """
 
     frames: NDArray[np.float16]
     offsets: NDArray[np.int64]
     strings: NDArray[np.int32]
-    mispronounced: NDArray[np.bool_]
+    said: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.strings)
@@ -123,56 +110,25 @@ def build(
 
 def load(shards: Sequence[Path]) -> Corpus:
     """Read shards into memory."""
-    frames, counts, strings = [], [], []
+    frames, counts, strings, said = [], [], [], []
     for path in shards:
         with np.load(path, allow_pickle=False) as data:
             frames.append(data["frames"])
             counts.append(data["counts"])
             strings.append(data["strings"])
+            said.append(data["said"])
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    return Corpus(np.concatenate(frames), offsets, np.concatenate(strings), np.zeros(len(offsets) - 1, bool))
+    return Corpus(np.concatenate(frames), offsets, np.concatenate(strings), np.concatenate(said))
 
 
-def join(said: Corpus, mispronounced: Corpus) -> Corpus:
+def join(first: Corpus, second: Corpus) -> Corpus:
     """One corpus of both."""
     return Corpus(
-        np.concatenate([said.frames, mispronounced.frames]),
-        np.concatenate([said.offsets, said.offsets[-1] + mispronounced.offsets[1:]]),
-        np.concatenate([said.strings, mispronounced.strings]),
-        np.repeat([False, True], [len(said), len(mispronounced)]),
+        np.concatenate([first.frames, second.frames]),
+        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        np.concatenate([first.strings, second.strings]),
+        np.concatenate([first.said, second.said]),
     )
-
-
-def speak(job: Utterance, espeak: Espeak) -> NDArray[np.float32] | None:
-    """The waveform of one utterance, f32 [S] at 16 kHz; None where the synthesiser has nothing to say."""
-    wave, rate = _synthesise(job, espeak)
-    wave = distort.trim(wave, rate)
-    if len(wave) < rate // 25 or np.abs(wave).max() < 0.01:
-        return None
-    if rate * job.speed != SAMPLE_RATE:
-        wave = distort.resample(wave, rate * job.speed, SAMPLE_RATE)
-    if job.distorted:
-        rng = np.random.default_rng(job.seed)
-        if rng.random() < 0.3:
-            wave = distort.reverberate(wave, SAMPLE_RATE, rng)
-        if rng.random() < 0.2:
-            wave = distort.band_limit(wave, SAMPLE_RATE, rng)
-    peak = float(np.abs(wave).max(initial=1e-4))
-    wave = wave * np.float32(0.5 / peak)
-    short = SAMPLE_RATE // 8 - len(wave)
-    return np.pad(wave, (0, max(0, short))).astype(np.float32)
-
-
-def _synthesise(job: Utterance, espeak: Espeak) -> tuple[NDArray[np.float32], int]:
-    rng = np.random.default_rng([job.seed, 1])
-    if isinstance(job.voice, flite.FliteSettings):
-        if not job.mispronounced:
-            return flite.say(job.text, job.voice)
-        return flite.say_phonemes(mispronounce.for_flite(flite.phonemes(job.text), rng), job.voice)
-    if not job.mispronounced:
-        return espeak.say(job.text, job.voice)
-    phonemes = espeak.phonemes(job.text, job.voice.voice)
-    return espeak.say(f"[[{mispronounce.for_espeak(phonemes, rng)}]]", job.voice)
 
 
 @cache
@@ -184,20 +140,24 @@ def _write_shard(item: tuple[list[Utterance], Path]) -> None:
     jobs, target = item
     torch.set_num_threads(1)
     espeak, front = _espeak(), LogMel(SpeechConfig())
-    rows, counts, strings = [], [], []
+    rows, counts, strings, said = [], [], [], []
     with torch.inference_mode():
         for job in jobs:
             spoken = speak(job, espeak)
             if spoken is None:
                 continue
-            wave = torch.from_numpy(spoken)[None]
+            wave = torch.from_numpy(spoken[0])[None]
             log_mel, _ = front(wave, torch.tensor([wave.shape[1]], dtype=torch.int32))
             strings.append(job.string)
+            said.append(spoken[1])
             rows.append(log_mel[0].numpy().astype(np.float16))
             counts.append(len(rows[-1]))
     part = target.with_suffix(".part")
     with part.open("wb") as file:
-        np.savez(file, frames=np.concatenate(rows), counts=np.array(counts), strings=np.array(strings, np.int32))
+        np.savez(
+            file, frames=np.concatenate(rows), counts=np.array(counts), strings=np.array(strings, np.int32),
+            said=np.array(said, np.str_),
+        )  # fmt: skip
     part.replace(target)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sayclip.bundle.entries import G2P
 from sayclip.inputs.pictures import PictureSettings, read_picture
 from sayclip.phonemes.g2p import EspeakG2P
 from sayclip.phonemes.inventory import PhonemeInventory
@@ -25,7 +26,8 @@ from sayclip_export.models.picture import PictureConfig, PictureTower
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import PronunciationTower, TextConfig, TextTower
 from sayclip_export.phonemes.chart import folded_matrix
-from sayclip_training import clip, corpus, demo_feeds, phonetic, pronunciation, speech
+from sayclip_export.readers.pronunciation import PronunciationCheckpoint, write_pronunciation
+from sayclip_training import clip, corpus, demo_feeds, labels, phonetic, pronunciation, speech
 from sayclip_training.demo_bundle import write
 from sayclip_training.demo_data import names, pictures, queries, renders
 from sayclip_training.demo_data.strings import Strings, trained_strings
@@ -42,14 +44,14 @@ class Budget:
     clip_steps: int = 1100
     text_steps: int = 800
     pronunciation_steps: int = 1000
-    speech_steps: int = 12500
+    speech_steps: int = 12000
     phonetic_steps: int = 6500
-    flite_names: int = 12
-    flite_keywords: int = 6
-    espeak_names: int = 24
-    espeak_keywords: int = 10
-    flite_mispronounced: int = 4
-    espeak_mispronounced: int = 10
+    flite_names: int = 24
+    flite_keywords: int = 9
+    espeak_names: int = 18
+    espeak_keywords: int = 9
+    flite_mispronounced: int = 8
+    espeak_mispronounced: int = 6
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,20 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
     close = pronunciation.neighbours(inventory)
     second = pronunciation.transcribe(strings.texts, pronunciation.LANGUAGES[1])
     ids = [_optional(world.phonemes, a) + _optional(world.phonemes, b) for a, b in zip(world.ipa, second, strict=True)]
-    first = [options[0] if options else [] for options in ids]
     pronunciation.distil(student, teacher, bank, strings, ids, close, work, budget.pronunciation_steps)
     say("pronunciation done")
 
-    config = SpeechConfig(embedding=WIDTH, phonemes=len(attributes), dropout=0.1)
-    what = (SpeechTower(config), spoken, validation, strings, teacher, bank, first, work, budget.speech_steps)
+    heard, phonemes = labels.label(spoken.said.tolist(), work / "heard.json")
+    sounds = PhonemeInventory(heard).size
+    config = SpeechConfig(embedding=WIDTH, phonemes=sounds, dropout=0.1)
+    what = (SpeechTower(config), spoken, validation, strings, teacher, bank, phonemes, work, budget.speech_steps)
     if workers > 1:
         launch(workers, speech.train, *what)  # leaves the finished state, which is then only loaded
     tower = speech.train(Rank(), *what)
     say("speech done")
-    branch = PhoneticBranch(PhoneticConfig(len(attributes), embedding=WIDTH))
-    reads = (tower, branch, spoken, validation, strings, teacher, bank, close, work, budget.phonetic_steps)
+    branch = PhoneticBranch(PhoneticConfig(sounds, embedding=WIDTH))
+    alike = pronunciation.neighbours(heard)
+    reads = (tower, branch, spoken, validation, strings, teacher, bank, alike, work, budget.phonetic_steps)
     if workers > 1:
         launch(workers, phonetic.train, *reads)
     encoder = SpeechEncoder(tower, phonetic.train(Rank(), *reads))
@@ -126,7 +130,10 @@ def train_demo(target: Path, work: Path, budget: Budget, workers: int) -> None:
         "pronunciation": demo_feeds.pronunciation(student.folded(), world.phonemes, said, history),
         "speech": demo_feeds.speech(encoder.fold(), strings, history),
     }
-    write(target / "bundle", work, trained, image.config.size, EspeakG2P().version, say)
+    manifest = write(target / "bundle", work, trained, image.config.size, EspeakG2P().version, say)
+    g2p = G2P("espeak-ng", EspeakG2P().version, pronunciation.LANGUAGES[0])
+    pronounced = PronunciationCheckpoint(student, inventory, g2p, manifest.space, history)
+    write_pronunciation(work / "pronunciation.safetensors", pronounced)
     queries.write_queries(target / "queries")
     say(f"wrote {target}")
 

@@ -25,6 +25,7 @@ from sayclip_training.demo_bundle import Trained
 from sayclip_training.demo_data import renders
 from sayclip_training.demo_data.strings import Strings
 from sayclip_training.synthesis.espeak import Espeak
+from sayclip_training.utterances import speak
 
 Make = Callable[[np.random.Generator], Feeds]
 NOISE = 8  # feeds of noise among those that calibrate
@@ -74,8 +75,8 @@ def speech(encoder: SpeechEncoder, strings: Strings, history: str) -> Trained:
     picks = np.random.default_rng(0).choice(strings.names, 84, replace=False).tolist()
     held_back = corpus.validation_plan(strings.texts, [*picks[:24], *picks[64:]])
     heard = corpus.plan([strings.texts[i] for i in picks[24:64]], [1] * 40, [1] * 40)
-    waves = [wave for job in (*held_back[:24], *heard) if (wave := corpus.speak(job, espeak)) is not None]
-    others = [wave for job in held_back[24:] if (wave := corpus.speak(job, espeak)) is not None]
+    waves = [spoken[0] for job in (*held_back[:24], *heard) if (spoken := speak(job, espeak)) is not None]
+    others = [spoken[0] for job in held_back[24:] if (spoken := speak(job, espeak)) is not None]
 
     def unseen(rng: np.random.Generator) -> Feeds:
         chosen = rng.choice(len(others), int(rng.integers(1, 5)))

@@ -31,7 +31,7 @@ from sayclip_training.speech import SCALE, embed
 BATCH = 128  # utterances, of all processes together
 LEARNING_RATE = 2e-3
 AVERAGE = 0.998  # of the weights, a step
-SHARE = 0.6  # of the corpus that is heard, once
+SHARE = 1.0  # of the corpus that is heard, once
 CONFUSED, SPARED = 0.5, 0.2  # most mass that moves to neighbours; part of the utterances where none does
 DROPPED, ADDED = 0.03, 0.015  # of the frames
 
@@ -66,8 +66,7 @@ def hear(tower: SpeechTower, corpus: Corpus, batches: Sequence[NDArray[np.int64]
         for chosen in batches:
             log_mel, frames = augment(*corpus.batch(chosen), float(rng.uniform()))
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                states, _ = tower.hidden_states(log_mel, validity(frames, log_mel.shape[1]))
-                scores = tower.phoneme_scores(states)
+                scores = tower.hear(log_mel, validity(frames, log_mel.shape[1]))
             heard = torch.softmax(scores.float(), dim=-1).half()
             kept = tower.frames(frames)
             parts += [row[:count] for row, count in zip(heard, kept.tolist(), strict=True)]

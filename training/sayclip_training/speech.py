@@ -1,9 +1,9 @@
 """Trains the demo's speech encoder against the frozen picture and text embeddings, on synthesised speech.
 
 SpeechCLIP's parallel idea (Shih et al. 2022, arXiv 2210.00705): the embedding of an utterance is pulled to the picture
-it means. Beside that: the text embedding of what is said, and CTC on phonemes from a hidden state, which makes the
-layers hear words rather than voices (not of mispronounced names: their phonemes differ), and gives the phonetic branch
-what it reads.
+it means. Beside that: the text embedding of what is said, and CTC (Graves et al. 2006) on phonemes from a hidden state.
+It is learnt first and alone, since words are learnt far faster from layers that hear phonemes, makes them hear words
+rather than voices, and gives the phonetic branch what it reads.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from sayclip_training.ranks import Rank
 
 BATCH = 64  # utterances, of all processes together
 LEARNING_RATE = 2e-3
+LISTENING = 0.25  # the part of the run, its first, in which phonemes alone are learnt
 HARDER = (0.4, 0.6)  # the part of the run over which augmentation grows: words are learnt first, then voices
-SCALE = (10.0, 25.0)  # of the logits, from the start to a quarter of the way: a sharp softmax over noise stalls
+SCALE = (10.0, 25.0)  # of the logits, over a quarter of the run from where words begin: over noise a sharp one stalls
 
 
 def train(
@@ -46,12 +47,12 @@ def train(
 ) -> SpeechTower:
     """Train for ``steps`` batches, as ``rank`` of several processes; returns the moving average of the weights.
 
-    ``texts`` f32 [S,D] and ``pictures`` f32 [P,D]: the frozen space; ``phonemes``: ids of every string for CTC. Only
-    the rank that leads has the average, and leaves it in ``folder``, from where a finished run is loaded.
+    ``texts`` f32 [S,D] and ``pictures`` f32 [P,D]: the frozen space; ``phonemes``: ids of every utterance for CTC, none
+    where they are unknown. Only the rank that leads has the average, and leaves it in ``folder``, from where a finished
+    run is loaded.
     """
     average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992), use_buffers=True)
     space = FrozenSpace(strings, texts, pictures, np.unique(corpus.strings))
-    labels = [torch.tensor([i for i in row if i > 3], dtype=torch.long) for row in phonemes]
     decay = [p for p in tower.parameters() if p.ndim > 1]
     plain = [p for p in tower.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -75,21 +76,18 @@ def train(
         strength = min(1.0, max(0.0, number / steps - HARDER[0]) / (HARDER[1] - HARDER[0]))
         log_mel, counts = augment(*corpus.batch(chosen), strength)
         valid = validity(counts, log_mel.shape[1])
+        scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, max(0.0, number / steps - LISTENING) / 0.25)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            features, states = tower.features(log_mel, valid)
-            heard = tower.phoneme_scores(states)
-        scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, number / (0.25 * steps))
-        loss, metrics = space.loss(unit(features.float()), rows, scale)
-        said = [labels[row] for row in rows]
-        lengths = torch.tensor([len(s) for s in said])
-        each = nn.functional.ctc_loss(
-            heard.float().log_softmax(-1).transpose(0, 1), torch.cat(said), tower.frames(counts), lengths,
-            reduction="none", zero_infinity=True,
-        )  # fmt: skip
-        plain = torch.from_numpy(~corpus.mispronounced[chosen])
-        ctc = (each / lengths.clamp(min=1))[plain].sum() / plain.sum().clamp(min=1)
-        loss = loss + ctc
-        metrics["ctc"] = ctc.item()
+            if number < LISTENING * steps:
+                features, heard = None, tower.hear(log_mel, valid)
+            else:
+                features, states = tower.features(log_mel, valid)
+                heard = tower.phoneme_scores(states)
+        loss = ctc(heard, tower.frames(counts), [phonemes[pick] for pick in chosen])
+        metrics = {"ctc": loss.item()}
+        if features is not None:
+            meant, parts = space.loss(unit(features.float()), rows, scale)
+            loss, metrics = loss + meant, metrics | parts
         loss.backward()
         if rank.leads:
             average.update_parameters(tower)
@@ -101,6 +99,19 @@ def train(
     modules = {"tower": tower, "average": average}
     run("speech", folder, modules, optimizer, steps, step, warmup=400, evaluate=scores, evaluate_every=1000, rank=rank)
     return _tower(average)
+
+
+def ctc(scores: Tensor, frames: Tensor, said: Sequence[Sequence[int]]) -> Tensor:
+    """CTC loss a phoneme, averaged over utterances: ``scores`` f32 [B,T,P], blank first, ``frames`` i64 [B] of them.
+
+    Utterances whose phonemes are unknown (empty) count for nothing.
+    """
+    lengths = torch.tensor([len(row) for row in said])
+    targets = torch.tensor([number for row in said for number in row], dtype=torch.long)
+    log_probability = scores.float().log_softmax(-1).transpose(0, 1)
+    each = nn.functional.ctc_loss(log_probability, targets, frames, lengths, reduction="none", zero_infinity=True)
+    known = lengths > 0
+    return (each / lengths.clamp(min=1))[known].sum() / known.sum().clamp(min=1)
 
 
 def _tower(average: AveragedModel) -> SpeechTower:

@@ -185,8 +185,8 @@ class SpeechTower(nn.Module):
         self.head, self.shortcut = ParallelHead(config), Pools(width, config.pools, config.embedding)
         self.phonemes = nn.Linear(width, config.phonemes) if config.phonemes else None
 
-    def hidden_states(self, log_mel: Tensor, valid: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Input of layer 0 and output of each layer, f32 [B,ceil(T/3),W], and the additive attention mask."""
+    def hidden_states(self, log_mel: Tensor, valid: Tensor, layers: int | None = None) -> tuple[list[Tensor], Tensor]:
+        """Input of layer 0 and output of each (of the first ``layers``), f32 [B,ceil(T/3),W], and the additive mask."""
         x = normalise(log_mel, valid)
         mask = self.frame_mask(valid)
         x = self.ln_1(nn.functional.gelu(self.conv_1(x.transpose(1, 2))).transpose(1, 2)) * mask
@@ -194,7 +194,7 @@ class SpeechTower(nn.Module):
         x = self.ln_2(x + nn.functional.gelu(self.position(x.transpose(1, 2))).transpose(1, 2))
         attention_mask = ((1 - mask) * MASKED).transpose(1, 2)[:, None]
         states = [x]
-        for layer in self.layers:
+        for layer in self.layers[:layers]:
             states.append(layer(states[-1], attention_mask, mask))
         return states, attention_mask
 
@@ -206,6 +206,10 @@ class SpeechTower(nn.Module):
     def phoneme_scores(self, states: Sequence[Tensor]) -> Tensor:
         """Logits [B,ceil(T/3),phonemes] of CTC, the blank first."""
         return self.phoneme_head()(states[self.config.phoneme_layer])
+
+    def hear(self, log_mel: Tensor, valid: Tensor) -> Tensor:
+        """The same from log-mel frames [B,T,M], without the layers above."""
+        return self.phoneme_scores(self.hidden_states(log_mel, valid, self.config.phoneme_layer)[0])
 
     def phoneme_head(self) -> nn.Linear:
         """The layer that scores phonemes; a config without ``phonemes`` has none, and AssertionError is raised."""

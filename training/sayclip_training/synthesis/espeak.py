@@ -27,11 +27,9 @@ VARIANTS = (
     "steph", "steph2", "steph3", "travis", "victor", "zac", "whisperf",
 )  # fmt: skip
 
-_SYNCHRONOUS, _UTF8, _PHONEMES = (
-    2,
-    1,
-    0x100,
-)  # samples go to the callback before espeak_Synth returns; the other mode polls and sleeps
+_SYNCHRONOUS = 2  # samples go to the callback before espeak_Synth returns; the other mode polls and sleeps
+_UTF8, _PHONEMES = 1, 0x100  # of what is given
+_IPA = 2  # of what comes back
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
@@ -88,10 +86,18 @@ class Espeak:
 
     def phonemes(self, text: str, voice: str) -> str:
         """espeak-ng's mnemonics for ``text``, separated by ``|``, words by spaces; ``say`` reads them in ``[[ ]]``."""
+        return self._phonemes(text, voice, 0)
+
+    def ipa(self, text: str, voice: str) -> str:
+        """The same in IPA, with marks of stress and length; an accent has its own."""
+        return self._phonemes(text, voice, _IPA)
+
+    def _phonemes(self, text: str, voice: str, alphabet: int) -> str:
         self._choose(voice)
         rest, clauses = ctypes.c_char_p(text.encode()), []
         while rest.value:
-            clauses.append(self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, ord("|") << 8).decode())
+            mode = ord("|") << 8 | alphabet
+            clauses.append(self._library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, mode).decode())
         return " ".join(clauses)
 
     def _choose(self, voice: str) -> None:

@@ -1,7 +1,7 @@
 """Mispronunciations: phonemes of an utterance replaced by neighbours on the IPA chart before it is synthesised.
 
 An unheard speaker says some phonemes as heard ones say others; a speech encoder that was shown this is less surprised.
-One table serves both synthesisers: ARPAbet, as flite writes phonemes, and espeak-ng's mnemonics for English.
+One table serves both synthesisers, in ARPAbet.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from sayclip_training.synthesis.arpabet import ESPEAK, to_ipa
 
 SHARE = 0.15  # of an utterance's phonemes, one at least
 DROPPED = 0.15  # of the chosen phonemes of a longer utterance, rather than replaced
@@ -25,13 +27,6 @@ NEAR = {
     }.items()
 }  # fmt: skip
 """Neighbours of every phoneme, in ARPAbet."""
-
-ESPEAK = {
-    "iy": "i:", "ih": "I", "eh": "E", "ae": "a", "aa": "A:", "ao": "O:", "ow": "oU", "uh": "U", "uw": "u:", "ah": "V",
-    "ax": "@", "er": "3:", "ay": "aI", "ey": "eI", "oy": "OI", "aw": "aU", "ch": "tS", "jh": "dZ", "th": "T",
-    "dh": "D", "sh": "S", "zh": "Z", "hh": "h", "ng": "N", "y": "j",
-}  # fmt: skip
-"""ARPAbet to espeak-ng's mnemonics, where they differ."""
 
 _ALSO = {"i": "iy", "I2": "ih", "aa": "ae", "0": "aa", "O": "ao", "a#": "ax", "3": "er", "t#": "t", "@L": "uh"}
 _ARPABET = {mnemonic: symbol for symbol, mnemonic in ESPEAK.items()} | _ALSO
@@ -55,12 +50,25 @@ def swap(symbols: Sequence[str], near: Mapping[str, Sequence[str]], rng: np.rand
     return result
 
 
-def for_espeak(phonemes: str, rng: np.random.Generator) -> str:
-    """Mnemonics separated by ``|``, words by spaces, as ``Espeak.phonemes`` writes them, with some swapped."""
+def for_espeak(phonemes: str, ipa: str, rng: np.random.Generator) -> tuple[str, str]:
+    """Mnemonics, as ``Espeak.phonemes`` writes them, with some swapped, and the IPA of what is then said.
+
+    ``ipa``: the same phonemes as ``Espeak.ipa`` writes them; where it counts otherwise, no IPA comes back.
+    """
     words = [[_stressed(token) for token in word.split("|")] for word in phonemes.split()]
-    swapped = iter(swap([symbol for word in words for _, symbol in word], _NEAR_ESPEAK, rng))
-    spelled = [[(mark, next(swapped)) for mark, _ in word] for word in words]
-    return " ".join("|".join(mark + symbol for mark, symbol in word if symbol) for word in spelled)
+    symbols = [symbol for word in words for _, symbol in word]
+    swapped = swap(symbols, _NEAR_ESPEAK, rng)
+    rest = iter(swapped)
+    spelled = [[(mark, next(rest)) for mark, _ in word] for word in words]
+    text = " ".join("|".join(mark + symbol for mark, symbol in word if symbol) for word in spelled)
+    written = ipa.replace("|", " ").split()
+    if len(written) != len(symbols):
+        return text, ""
+    said = [
+        old_ipa if new == old else to_ipa([_ARPABET.get(new, new)]) if new else ""
+        for old, new, old_ipa in zip(symbols, swapped, written, strict=True)
+    ]
+    return text, " ".join(said)
 
 
 def for_flite(phonemes: Sequence[str], rng: np.random.Generator) -> list[str]:
