@@ -75,7 +75,9 @@ def text_part(tower: ClipText, folder: Path, context: int) -> Part:
         return text_feed([[tokenizer.sot, *ids, tokenizer.eot] for ids in middle], tokenizer.eot)
 
     how = TextPreprocessing(describe_file(folder, TOKENIZER), context)
-    return Part(tower, how, reference, random, tower.config.to_dict())
+    longest = [tokenizer.sot, *range(context - 2), tokenizer.eot]
+    sizes = [text_feed([ids], tokenizer.eot) for ids in ([tokenizer.sot, 0, tokenizer.eot], longest)]
+    return Part(tower, how, reference, random, tower.config.to_dict(), further=sizes)
 
 
 def write_parts(

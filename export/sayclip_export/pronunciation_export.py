@@ -12,7 +12,7 @@ import numpy as np
 from sayclip.bundle.entries import PhonemePreprocessing
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
-from sayclip.phonemes.inventory import PhonemeInventory
+from sayclip.phonemes.inventory import SPECIAL
 from sayclip_export.graphs import Feeds
 from sayclip_export.parts import Part, write_parts
 from sayclip_export.placing import keep, place, require_place
@@ -50,11 +50,11 @@ def export_pronunciation(path: Path, out: Path, say: Callable[[str], None] = lam
 
 def pronunciation_part(checkpoint: PronunciationCheckpoint, folder: Path) -> Part:
     """The encoder, held against torch on random phonemes; ``folder`` holds phonemes.json."""
-    config, inventory = checkpoint.tower.config, PhonemeInventory(checkpoint.phonemes)
+    config = checkpoint.tower.config
 
     def said(rng: np.random.Generator, count: int) -> list[int]:
-        chosen = rng.choice(len(inventory.symbols), min(count, config.context - 2))
-        return inventory.encode("".join(inventory.symbols[i] for i in chosen), context=config.context)
+        phonemes = rng.integers(len(SPECIAL), config.vocabulary, min(count, config.context - 2)).tolist()
+        return [SPECIAL["<sot>"], *phonemes, SPECIAL["<eot>"]]
 
     def random(rng: np.random.Generator) -> Feeds:
         counts = rng.integers(1, config.context - 1, int(rng.integers(1, 4)))
@@ -63,7 +63,8 @@ def pronunciation_part(checkpoint: PronunciationCheckpoint, folder: Path) -> Par
     rng = np.random.default_rng(0)
     reference = phoneme_feed([said(rng, count) for count in _SEGMENTS])
     how = PhonemePreprocessing(describe_file(folder, PHONEMES), checkpoint.g2p, config.context)
-    return Part(checkpoint.tower.folded(), how, reference, random, asdict(config))
+    sizes = [phoneme_feed([said(rng, count)]) for count in (1, config.context)]
+    return Part(checkpoint.tower.folded(), how, reference, random, asdict(config), further=sizes)
 
 
 def phoneme_feed(sequences: list[list[int]]) -> Feeds:

@@ -104,15 +104,16 @@ def speech_part(speech: SpeechClip, words: FileEntry | None, buckets: Sequence[f
 
     lengths = tuple(sorted(set(buckets)))
     how = AudioPreprocessing(SAMPLE_RATE, "none", MIN_SECONDS, MAX_SECONDS, "HuBERT", lengths, keywords=words)
-    padded = [bucket_feed(seconds) for seconds in lengths]
-    return Part(speech, how, wave_feed(sample_waves()), random, asdict(speech.config), speech.outputs, padded)
+    longest = round(MAX_SECONDS * SAMPLE_RATE)
+    sizes = [wave_feed([voices(SHORTEST)]), wave_feed([voices(longest), voices(SHORTEST), voices(12_345)])]
+    for size in (round(seconds * SAMPLE_RATE) for seconds in lengths):
+        sizes.append(wave_feed([voices(size), voices(max(SHORTEST, size * 2 // 3))], size))
+    return Part(speech, how, wave_feed(sample_waves()), random, asdict(speech.config), speech.outputs, sizes)
 
 
-def bucket_feed(seconds: float) -> Feeds:
-    """One recording that is just as long, and one of two thirds of that, padded."""
-    size = round(seconds * SAMPLE_RATE)
-    voice = np.concatenate([*sample_waves()] * (1 + size // (6 * SAMPLE_RATE)))
-    return wave_feed([voice[:size], voice[: max(SHORTEST, size * 2 // 3)]], size)
+def voices(samples: int) -> NDArray[np.float32]:
+    """The sample waves one after the other, again and again, f32 [samples]."""
+    return np.resize(np.concatenate(sample_waves()), samples)
 
 
 def wave_feed(waves: Sequence[NDArray[np.float32]], longest: int = 0) -> Feeds:

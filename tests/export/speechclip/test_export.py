@@ -14,7 +14,7 @@ import sayclip
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError, InputError
 from sayclip_export.parts import CAPTIONS, sample_pictures
-from sayclip_export.speechclip_export import sample_waves, wave_feed
+from sayclip_export.speechclip_export import sample_waves, speech_part, wave_feed
 
 if TYPE_CHECKING:
     from speechclip_parts import Golden
@@ -132,3 +132,12 @@ def test_what_it_refuses_leaves_nothing(run: Callable[..., tuple[int, str, str]]
     status, out, err = run("export", "speech", bad, "--out", bad)
     assert (status, out) == (2, "")
     assert "exists already" in err
+
+
+def test_graphs_are_held_against_torch_at_their_shortest_and_longest(
+    golden_speechclip: Callable[[str], Golden],
+) -> None:
+    part = speech_part(golden_speechclip("base_parallel").checkpoint.speech, None, (1.5,))
+    lengths = [feed["length"].tolist() for feed in part.further]
+    assert lengths == [[400], [320_000, 400, 12_345], [24_000, 16_000]]
+    assert [feed["waveform"].shape[1] for feed in part.further] == [400, 320_000, 24_000]
