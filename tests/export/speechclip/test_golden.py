@@ -29,7 +29,7 @@ OUTPUTS = {
     "cascaded": ["embedding", "keyword_ids", "keyword_scores"],
     "hybrid+": [
         *("embedding", "parallel_embedding", "cascaded_embedding"),
-        *("keyword_ids", "keyword_scores", "keyword_count"),
+        *("keyword_ids", "keyword_scores", "keyword_count", "boundaries"),
     ],
 }
 
