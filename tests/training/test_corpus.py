@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sayclip.errors import InputError
 from sayclip_training import corpus
 from sayclip_training.augment import FLOOR, STEP, augment, rounded, validity
 from sayclip_training.losses import bank_loss, recall
@@ -54,6 +55,10 @@ def test_shards_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(again.strings, whole.strings)  # espeak-ng itself is not the same to the sample each time
     assert abs(len(again.frames) - len(whole.frames)) < 0.1 * len(whole.frames)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items() if path != victim)
+    with np.load(victim) as data:
+        np.savez(victim, **{key: value for key, value in data.items() if key != "said"})
+    with pytest.raises(InputError, match=r"holds no phonemes: an older recipe made it: remove "):
+        corpus.build(jobs, tmp_path, 1)
 
 
 def test_espeak_speaks_and_refuses_unknown_voices() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sayclip.errors import InputError
 from sayclip_export.models.speech import LogMel, SpeechConfig
 from sayclip_training.synthesis import flite
 from sayclip_training.synthesis.espeak import LANGUAGES, VARIANTS, Espeak, EspeakSettings, held_back
@@ -109,10 +110,12 @@ def build(
 
 
 def load(shards: Sequence[Path]) -> Corpus:
-    """Read shards into memory."""
+    """Read shards into memory. Raises InputError for one of an older recipe."""
     frames, counts, strings, said = [], [], [], []
     for path in shards:
         with np.load(path, allow_pickle=False) as data:
+            if "said" not in data.files:
+                raise InputError(f"{path} holds no phonemes: an older recipe made it", f"remove {path.parent}")
             frames.append(data["frames"])
             counts.append(data["counts"])
             strings.append(data["strings"])
