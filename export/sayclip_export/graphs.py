@@ -72,24 +72,26 @@ def export_graph(
         )
     assert program is not None  # only an export to a file returns none
     model = program.model_proto
+    del program  # what holds the weights once more, here and below, goes before the next step needs room
     for output in outputs:
         _rename(model, output, f"{output}_inner")  # the exporter calls the output of a Gather "embedding"
         _rename(model, _OUTPUT.format(output), output)
     _name_dimensions(model, shape)
     _forget_sources(model)
-    return _store(model, target)
+    data = _store(model, target)
+    del model
+    onnx.checker.check_model(str(target), full_check=True)
+    return data
 
 
 def _store(model: onnx.ModelProto, target: Path) -> list[str]:
-    """Write and check ``model``; past ``LARGEST`` its weights go into one file beside it."""
+    """Write ``model``; past ``LARGEST`` its weights go into one file beside it."""
     if sum(len(tensor.raw_data) for tensor in model.graph.initializer) <= LARGEST:
-        onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(target))
         return []
     data = f"{target.stem}.data"
     target.with_name(data).unlink(missing_ok=True)  # onnx would append to it
     onnx.save(model, str(target), save_as_external_data=True, location=data, size_threshold=_SMALL)
-    onnx.checker.check_model(str(target), full_check=True)
     return [data]
 
 

@@ -105,7 +105,7 @@ def speech_part(speech: SpeechClip, words: FileEntry | None, buckets: Sequence[f
     lengths = tuple(sorted(set(buckets)))
     how = AudioPreprocessing(SAMPLE_RATE, "none", MIN_SECONDS, MAX_SECONDS, "HuBERT", lengths, keywords=words)
     longest = round(MAX_SECONDS * SAMPLE_RATE)
-    sizes = [wave_feed([voices(SHORTEST)]), wave_feed([voices(longest), voices(SHORTEST), voices(12_345)])]
+    sizes = [wave_feed([voices(SHORTEST)]), wave_feed([voices(longest)]), wave_feed([voices(12_345), voices(SHORTEST)])]
     for size in (round(seconds * SAMPLE_RATE) for seconds in lengths):
         sizes.append(wave_feed([voices(size), voices(max(SHORTEST, size * 2 // 3))], size))
     return Part(speech, how, wave_feed(sample_waves()), random, asdict(speech.config), speech.outputs, sizes)

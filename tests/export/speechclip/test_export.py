@@ -139,5 +139,5 @@ def test_graphs_are_held_against_torch_at_their_shortest_and_longest(
 ) -> None:
     part = speech_part(golden_speechclip("base_parallel").checkpoint.speech, None, (1.5,))
     lengths = [feed["length"].tolist() for feed in part.further]
-    assert lengths == [[400], [320_000, 400, 12_345], [24_000, 16_000]]
-    assert [feed["waveform"].shape[1] for feed in part.further] == [400, 320_000, 24_000]
+    assert lengths == [[400], [320_000], [12_345, 400], [24_000, 16_000]]
+    assert [feed["waveform"].shape[1] for feed in part.further] == [400, 320_000, 12_345, 24_000]
