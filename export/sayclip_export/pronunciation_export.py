@@ -13,6 +13,7 @@ from sayclip.bundle.entries import PhonemePreprocessing
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
 from sayclip.phonemes.inventory import SPECIAL
+from sayclip.preparation import pad
 from sayclip_export.graphs import Feeds
 from sayclip_export.parts import Part, write_parts
 from sayclip_export.placing import keep, place, require_place
@@ -69,8 +70,5 @@ def pronunciation_part(checkpoint: PronunciationCheckpoint, folder: Path) -> Par
 
 def phoneme_feed(sequences: list[list[int]]) -> Feeds:
     """``phoneme_ids`` i32 [B,L], padded with 0 to the longest, and ``length`` i32 [B]."""
-    length = np.array([len(ids) for ids in sequences], np.int32)
-    phoneme_ids = np.zeros((len(sequences), int(length.max())), np.int32)
-    for row, ids in zip(phoneme_ids, sequences, strict=True):
-        row[: len(ids)] = ids
+    phoneme_ids, length = pad([np.array(ids, np.int32) for ids in sequences], np.int32)
     return {"phoneme_ids": phoneme_ids, "length": length}

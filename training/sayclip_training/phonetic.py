@@ -31,7 +31,6 @@ from sayclip_training.speech import SCALE, embed
 BATCH = 128  # utterances, of all processes together
 LEARNING_RATE = 2e-3
 AVERAGE = 0.998  # of the weights, a step
-SHARE = 1.0  # of the corpus that is heard, once
 CONFUSED, SPARED = 0.5, 0.2  # most mass that moves to neighbours; part of the utterances where none does
 DROPPED, ADDED = 0.03, 0.015  # of the frames
 
@@ -123,7 +122,6 @@ def train(
     def picks(number: int) -> tuple[Heard, NDArray[np.int64]]:
         if "heard" not in state:
             batches = list(buckets(corpus, 64, np.random.default_rng(0)))
-            batches = batches[: max(rank.of, int(SHARE * len(batches)))]
             state["heard"] = hear(tower, corpus, batches[rank.number :: rank.of], rank.number)
         heard = state["heard"]
         size = min(BATCH // rank.of, len(heard))

@@ -6,10 +6,9 @@ phonemes.json), ``g2p`` as JSON; ``space``, the embedding space it was trained f
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sayclip.bundle.entries import G2P
+from sayclip.bundle.files import sha256_of
 from sayclip.errors import BundleError
 from sayclip.phonemes.inventory import PhonemeInventory
 from sayclip_export.models.text import PronunciationTower, TextConfig
@@ -53,7 +53,7 @@ def write_pronunciation(path: Path, checkpoint: PronunciationCheckpoint) -> None
         "format": FORMAT,
         "config": json.dumps(checkpoint.tower.config.to_dict()),
         "phonemes": json.dumps(checkpoint.phonemes, ensure_ascii=False),
-        "g2p": json.dumps({key: getattr(checkpoint.g2p, key) for key in ("name", "version", "language")}),
+        "g2p": json.dumps(asdict(checkpoint.g2p)),
         "space": checkpoint.space,
         "history": checkpoint.history,
     }
@@ -87,7 +87,7 @@ def read_pronunciation(path: Path) -> PronunciationCheckpoint:
         G2P(*map(str, names)),
         metadata["space"],
         metadata.get("history", ""),
-        hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256_of(path),
     )
 
 
