@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import sayclip
-from sayclip.bundle.entries import EncoderEntry, PicturePreprocessing, Preprocessing, TextPreprocessing
+from sayclip.bundle.entries import PicturePreprocessing, Preprocessing, TextPreprocessing
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
 from sayclip.inputs.pictures import PictureSettings, read_picture
@@ -88,16 +88,16 @@ def write_parts(
     parts: Mapping[str, Part],
     provenance: Mapping[str, Any],
     say: Callable[[str], None],
-    kept: Mapping[str, EncoderEntry] | None = None,
-    like: Manifest | None = None,
+    before: Manifest | None = None,
 ) -> Manifest:
     """Export every part into ``folder``, hold it against torch and write the manifest of a bundle called ``name``.
 
-    ``provenance`` is that of the checkpoint, to which each part adds its sizes. ``kept``: further encoders, whose files
-    lie in ``folder`` already. ``like``: a manifest whose name, notice and licence stay. Raises BundleError where a
-    graph is further than 1e-4 from torch.
+    ``provenance`` is that of the checkpoint, to which each part adds its sizes. ``before``: a bundle whose other
+    encoders are kept, and with them its name, notice and licence. Raises BundleError where a graph is further than
+    1e-4 from torch, or as ``keep``.
     """
-    encoders = dict(kept or {})
+    encoders = keep(before, space, width, list(parts), folder)
+    like = before if encoders else None
     for encoder, part in parts.items():
         graph = folder / f"{encoder}.fp32.onnx"
         example = [torch.from_numpy(value[:2]) for value in part.reference.values()]
@@ -196,9 +196,7 @@ def write_bundle(
             "text": text_part(checkpoint.text, fresh, context),
         }
         space = space_id(checkpoint)
-        kept = keep(before, space, image.embedding, list(parts), fresh)
-        like = before if kept else None
-        write_parts(fresh, name, space, image.embedding, parts, provenance, say, kept, like)
+        write_parts(fresh, name, space, image.embedding, parts, provenance, say, before)
     return Manifest.read(out)
 
 

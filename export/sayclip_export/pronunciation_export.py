@@ -16,7 +16,7 @@ from sayclip.phonemes.inventory import SPECIAL
 from sayclip.preparation import pad
 from sayclip_export.graphs import Feeds
 from sayclip_export.parts import Part, write_parts
-from sayclip_export.placing import keep, place, require_place
+from sayclip_export.placing import place, require_place
 from sayclip_export.readers.pronunciation import PronunciationCheckpoint, read_pronunciation
 
 PHONEMES = "phonemes.json"
@@ -43,9 +43,7 @@ def export_pronunciation(path: Path, out: Path, say: Callable[[str], None] = lam
     with place(out) as (fresh, before):
         (fresh / PHONEMES).write_text(json.dumps(checkpoint.phonemes, ensure_ascii=False), encoding="utf-8")
         parts = {"pronunciation": pronunciation_part(checkpoint, fresh)}
-        kept = keep(before, checkpoint.space, config.embedding, list(parts), fresh)
-        like = before if kept else None
-        write_parts(fresh, path.stem, checkpoint.space, config.embedding, parts, provenance, say, kept, like)
+        write_parts(fresh, path.stem, checkpoint.space, config.embedding, parts, provenance, say, before)
     return Manifest.read(out)
 
 

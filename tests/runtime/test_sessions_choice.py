@@ -160,7 +160,9 @@ def test_a_graph_of_another_signature_is_refused(tiny_bundle: Path) -> None:
         open_session(manifest, "text", Request())
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04broken", "pickle", "no output", "another width"])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04broken", "pickle", "no output", "another width", "a number", "none"]
+)
 def test_a_bad_reference_is_refused(content: bytes | str, tiny_bundle: Path) -> None:
     path = tiny_bundle / "text.reference.npz"
     if content == "pickle":
@@ -169,6 +171,9 @@ def test_a_bad_reference_is_refused(content: bytes | str, tiny_bundle: Path) -> 
         np.savez(path, **{"input.token_ids": np.zeros((1, 2), np.int32)})  # type: ignore[arg-type]
     elif content == "another width":
         np.savez(path, **{"input.length": np.ones(1, np.int32), "output.embedding": np.ones((1, 3))})  # type: ignore[arg-type]
+    elif content in ("a number", "none"):
+        output = np.float32(1) if content == "a number" else np.ones((0, 16), np.float32)
+        np.savez(path, **{"input.length": np.ones(1, np.int32), "output.embedding": output})
     else:
         assert isinstance(content, bytes)
         path.write_bytes(content)

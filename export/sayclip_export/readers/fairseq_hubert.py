@@ -64,11 +64,7 @@ def read_hubert(state: State, prefix: str, config: HubertConfig) -> Hubert:
     filling.copy("encoder_norm", f"{prefix}encoder.layer_norm")
     position = f"{prefix}encoder.pos_conv.0"
     filling.copy("position.bias", f"{position}.bias")
-    shape = filling.wanted["position.weight"]
-    gain = state.take(f"{position}.weight_g", (1, 1, config.position_kernel)).double()
-    direction = state.take(f"{position}.weight_v", shape).double()
-    norm = torch.sqrt((direction * direction).sum((0, 1), keepdim=True))
-    filling.put("position.weight", state.finite(f"{position}.weight_v", (direction * (gain / norm)).float()))
+    fold_position(filling, f"{position}.weight_g", f"{position}.weight_v")
     for i in range(config.layers):
         for ours, theirs in _LAYER.items():
             filling.copy(f"layers.{i}.{ours}", f"{prefix}encoder.layers.{i}.{theirs}")
@@ -77,6 +73,15 @@ def read_hubert(state: State, prefix: str, config: HubertConfig) -> Hubert:
     hubert = filling.load()
     assert isinstance(hubert, Hubert)
     return hubert
+
+
+def fold_position(filling: Filling, gain_key: str, direction_key: str) -> None:
+    """Put the weight of the positions' convolution, whose weight norm is over its last axis, into ``filling``."""
+    state, shape = filling.state, filling.wanted["position.weight"]
+    gain = state.take(gain_key, (1, 1, shape[2])).double()
+    direction = state.take(direction_key, shape).double()
+    norm = torch.sqrt((direction * direction).sum((0, 1), keepdim=True))
+    filling.put("position.weight", state.finite(direction_key, (direction * (gain / norm)).float()))
 
 
 def _heads(width: int, state: State, overrides: Overrides) -> int:

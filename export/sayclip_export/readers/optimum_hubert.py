@@ -14,6 +14,7 @@ from torch.nn.functional import layer_norm
 from sayclip_export.models.hubert import EPS, KERNELS, STRIDES, Hubert, HubertConfig
 from sayclip_export.readers import optimum
 from sayclip_export.readers.errors import refuse
+from sayclip_export.readers.fairseq_hubert import fold_position
 from sayclip_export.readers.settings import Settings, read_json
 from sayclip_export.readers.state import Filling, State
 
@@ -49,7 +50,7 @@ def read_optimum_hubert(folder: Path) -> Hubert:
     filling.copy("norm", "feature_projection.layer_norm")
     filling.copy("projection", "feature_projection.projection")
     filling.copy("position.bias", f"{_POSITION}.bias")
-    filling.put("position.weight", _position(state, config, filling.wanted["position.weight"]))
+    fold_position(filling, *(f"{_POSITION}.parametrizations.weight.original{i}" for i in (0, 1)))
     last = [state.take(f"{_NORM}.{kind}", (config.width,)) for kind in ("weight", "bias")]
     if not config.large:
         filling.put("encoder_norm.weight", last[0])
@@ -102,15 +103,6 @@ def hubert_config(config: Settings) -> HubertConfig:
         large=large,
         conv_bias=config.flag("conv_bias", False),
     )
-
-
-def _position(state: State, config: HubertConfig, shape: tuple[int, ...]) -> Tensor:
-    """The weight of the positions' convolution, its weight norm folded."""
-    names = f"{_POSITION}.parametrizations.weight.original"
-    gain = state.take(f"{names}0", (1, 1, config.position_kernel)).double()
-    direction = state.take(f"{names}1", shape).double()
-    norm = torch.sqrt((direction * direction).sum((0, 1), keepdim=True))
-    return state.finite(f"{names}1", (direction * (gain / norm)).float())
 
 
 def _hold(path: Path, hubert: Hubert, last: list[Tensor]) -> None:

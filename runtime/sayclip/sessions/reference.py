@@ -50,15 +50,12 @@ def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], 
     wanted = {name: array for name, array in outputs.items() if name.endswith(OUTPUT)}
     width = manifest.width
     shapes = {array.shape for array in wanted.values()}
-    if not inputs or OUTPUT not in wanted or len(shapes) > 1 or not _is_rows(next(iter(shapes)), width):
+    rows = wanted[OUTPUT].shape[:1] if OUTPUT in wanted else (0,)
+    if not inputs or not all(rows) or shapes != {(*rows, width)}:
         raise refuse(
             f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}, wanted input.* and output.{OUTPUT} [n, {width}]"
         )
     return inputs, wanted
-
-
-def _is_rows(shape: tuple[int, ...], width: int) -> bool:
-    return len(shape) == 2 and shape[0] >= 1 and shape[1] == width
 
 
 def compare(seen: Array, wanted: Array, precision: str, tolerance: float) -> Verdict:
