@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from sayclip import __version__
-from sayclip.cli import doctor, index, info, search
+from sayclip.cli import build, doctor, index, info, search
 from sayclip.cli.output import error_line, printable_streams
 from sayclip.errors import InputError, MissingDependencyError, SayclipError
 
 GROUP = "sayclip.commands"
-OWN = {"index": index.add, "search": search.add, "info": info.add, "doctor": doctor.add}
+OWN = {"index": index.add, "search": search.add, "info": info.add, "build": build.add, "doctor": doctor.add}
 TOOLKIT = {
     "export": "turn a published checkpoint into a bundle",
     "calibrate": "add int8 graphs to a bundle",

@@ -105,7 +105,7 @@ def test_usage(run: Run) -> None:
     assert "usage: sayclip" in out
     status, out, err = run("find")
     assert (status, out) == (2, "")
-    assert "there is no command 'find': use one of index, search, info, doctor, export" in err
+    assert "there is no command 'find': use one of index, search, info, build, doctor, export" in err
     assert ONE_LINE.fullmatch(err)
 
 
