@@ -42,10 +42,11 @@ def load(
     """Open a bundle; its graphs are loaded one by one, at their first use.
 
     ``bundle`` is a folder; without it ``$SAYCLIP_BUNDLE``, else the installed ``sayclip-demo``. ``backend`` is
-    ``onnxruntime`` (CPU), ``onnxruntime-cuda`` or ``auto``; ``precision`` is ``fp32``, ``fp16``, ``int8`` (signed),
-    ``int8-u8`` (the same numbers, unsigned, for x86) or ``auto``: the fastest that meets the bundle's reference
-    outputs here. What is asked for by name is used or refused. ``threads`` per inference, by default as many cores
-    as this process may use.
+    ``onnxruntime`` or ``openvino`` (both on the CPU), ``onnxruntime-cuda``, ``tensorrt`` or ``tensorrt_rtx`` (engines
+    that `sayclip build` made), or ``auto``; ``precision`` is ``fp32``, ``fp16``, ``int8`` (signed), ``int8-u8`` (the
+    same numbers, unsigned, for ONNX Runtime on x86) or ``auto``. With ``auto`` the first use of an encoder on a device
+    times whatever meets the bundle's reference outputs there, takes the fastest, and remembers it. What is asked for by
+    name is used or refused. ``threads`` per inference, by default as many cores as this process may use.
 
     Raises BundleError (missing, damaged, of a newer schema, a file with another sha256), BackendError.
     """

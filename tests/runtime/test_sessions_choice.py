@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ import pytest
 
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
-from sayclip.errors import BackendError, BundleError
-from sayclip.sessions import cpu
-from sayclip.sessions.choose import Request, candidates, open_graph, open_session
+from sayclip.errors import BackendError, BundleError, MissingDependencyError
+from sayclip.sessions import backends, contest, cpu
+from sayclip.sessions.backends import open_graph
+from sayclip.sessions.choose import Request, candidates, open_session
 from sayclip.sessions.onnxruntime import OnnxRuntimeSession
 from sayclip.sessions.reference import compare, read_reference
 
@@ -48,7 +51,15 @@ def spoilt(tiny_bundle: Path) -> Manifest:
     return replace_file(tiny_bundle, "image", "int8-u8", model.SerializeToString())
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with ONNX Runtime and no other backend."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr("sayclip.sessions.tensorrt.unavailable", lambda backend: "not here")
+
+
 @pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.usefixtures("alone")
 def test_a_silent_fall_back_is_an_error(tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that lists CUDA without being able to use it falls back to the CPU; the session must notice."""
     import onnxruntime
@@ -60,8 +71,8 @@ def test_a_silent_fall_back_is_an_error(tiny_bundle_master: Path, monkeypatch: p
         OnnxRuntimeSession(tiny_bundle_master / "image.fp32.onnx", backend="onnxruntime-cuda")
     session, choice = open_session(Manifest.read(tiny_bundle_master), "text", Request())
     assert [(attempt.backend, attempt.used) for attempt in choice.attempts] == [
-        ("onnxruntime-cuda", False),
         ("onnxruntime", True),
+        ("onnxruntime-cuda", False),
     ]
     assert session.provider == "CPUExecutionProvider"
 
@@ -70,19 +81,43 @@ def machine(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr("sayclip.sessions.cpu.platform.machine", lambda: name)
 
 
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize(("name", "best"), [("x86_64", "int8-u8"), ("aarch64", "int8")])
-def test_the_first_choice_depends_on_the_processor(
+def test_what_is_measured_depends_on_the_processor(
     name: str, best: str, tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine(monkeypatch, name)
     manifest = Manifest.read(tiny_bundle_master)
-    assert candidates(manifest.entry("image"), Request(), "image")[0] == ("onnxruntime", best)
+    assert candidates(manifest, "image", Request())[0] == [("onnxruntime", best), ("onnxruntime", "fp32")]
     session, choice = open_session(manifest, "image", Request(threads=1))
-    assert (choice.precision, choice.backend, choice.threads) == (best, "onnxruntime", 1)
+    assert {attempt.precision for attempt in choice.attempts} == {best, "fp32"}
+    assert (choice.precision, choice.backend, choice.threads) == (choice.attempts[0].precision, "onnxruntime", 1)
+    assert [attempt.used for attempt in choice.attempts] == [True, False]
     assert session.run({"pixels": pictures(1)})["embedding"].shape == (1, 32)
-    assert choice.attempts[-1].reason.startswith("min cosine to the reference")
+    assert "to the reference" in choice.attempts[0].reason
+    json.dumps(choice.to_dict(), allow_nan=False)
 
 
+def test_each_backend_gets_the_form_it_is_quick_with(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
+    machine(monkeypatch, "x86_64")
+    monkeypatch.setattr(backends, "unavailable", lambda backend: "" if backend in ("openvino", "onnxruntime") else "no")
+    manifest = Manifest.read(tiny_bundle)
+    first, last = candidates(manifest, "image", Request())
+    assert first == [
+        ("openvino", "int8"),
+        ("openvino", "fp32"),
+        ("onnxruntime", "int8-u8"),
+        ("onnxruntime", "fp32"),
+    ]
+    assert last == [("openvino", "int8-u8"), ("onnxruntime", "int8")]
+    assert candidates(manifest, "image", Request(precision="int8")) == (
+        [("openvino", "int8")],
+        [("onnxruntime", "int8")],
+    )
+    assert candidates(manifest, "image", Request("openvino", "int8-u8")) == ([], [("openvino", "int8-u8")])
+
+
+@pytest.mark.usefixtures("alone")
 def test_an_inaccurate_graph_is_passed_over_and_remembered(
     spoilt: Manifest, private_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,58 +125,152 @@ def test_an_inaccurate_graph_is_passed_over_and_remembered(
     _, choice = open_session(spoilt, "image", Request())
     assert choice.precision == "fp32"
     first, second = choice.attempts
-    assert (first.precision, first.used, second.used) == ("int8-u8", False, True)
-    assert "min cosine to the reference" in first.reason
+    assert (first.used, second.precision, second.used) == (True, "int8-u8", False)
+    assert "min cosine to the reference" in second.reason
+    assert second.accuracy is not None
+    assert second.accuracy < 0.99
     with pytest.raises(BackendError, match="the int8-u8 graph of 'image' is not accurate"):
-        open_session(spoilt, "image", Request(precision="int8-u8"))
+        open_session(spoilt, "image", Request("onnxruntime", "int8-u8"))
 
     # The second time neither graph is run for it, and the bad one is not even loaded.
     opened: list[str] = []
     monkeypatch.setattr(
-        "sayclip.sessions.choose.open_graph",
+        "sayclip.sessions.backends.open_graph",
         lambda manifest, name, precision, **how: (
             opened.append(precision),
             open_graph(manifest, name, precision, **how),
         )[1],
     )
-    monkeypatch.setattr("sayclip.sessions.choose.check", None)
+    monkeypatch.setattr("sayclip.sessions.contest.check", None)
     assert open_session(spoilt, "image", Request())[1] == choice
     assert opened == ["fp32"]
 
     monkeypatch.undo()
-    checks = private_home / "cache" / "sayclip" / "checks.json"
-    checks.write_text(json.dumps({key: {"value": "x"} for key in json.loads(checks.read_text())}))
-    assert open_session(spoilt, "image", Request())[1].precision == "fp32"
+    for name in ("checks", "choices"):
+        path = private_home / "cache" / "sayclip" / f"{name}.json"
+        path.write_text(json.dumps({key: {"value": "x", "attempts": [{}]} for key in json.loads(path.read_text())}))
+    assert open_session(spoilt, "image", Request())[1].attempts[-1].precision == "int8-u8"
 
 
+@pytest.mark.usefixtures("alone")
 def test_another_processor_or_graph_is_measured_anew(tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[str] = []
-
-    def counted(*arguments: object) -> object:
-        measured.append(str(arguments[-1]))
-        return original(*arguments)  # type: ignore[arg-type]
-
-    import sayclip.sessions.choose as choose
-
-    original = choose.check
-    monkeypatch.setattr(choose, "check", counted)
+    held: list[object] = []
+    original = contest.check
+    monkeypatch.setattr(contest, "check", lambda *arguments: (held.append(arguments), original(*arguments))[1])
     manifest = Manifest.read(tiny_bundle_master)
-    for _ in range(2):
-        open_session(manifest, "text", Request())
-    assert len(measured) == 1
+    for request in (Request(), Request(), Request("onnxruntime", "fp32")):
+        open_session(manifest, "text", request)
+    assert len(held) == 1
+    open_session(manifest, "text", Request(again=True))
+    assert len(held) == 2
     monkeypatch.setattr(cpu, "model", lambda: "another processor")
     open_session(manifest, "text", Request())
-    assert len(measured) == 2
+    assert len(held) == 3
+
+
+@pytest.mark.usefixtures("alone")
+def test_threads_measure_once(tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[object] = []
+    original = contest.Contest.hold
+    monkeypatch.setattr(contest.Contest, "hold", lambda self: (held.append(self), original(self))[1])
+    manifest = Manifest.read(tiny_bundle_master)
+    choices: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: choices.append(open_session(manifest, "image", Request())[1])) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == 1
+    assert len(choices) == 4
+    assert all(choice == choices[0] for choice in choices)
+
+
+@pytest.mark.usefixtures("alone")
+def test_what_was_written_by_force_is_never_picked(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "x86_64")
+    manifest = Manifest.read(tiny_bundle)
+    entry = manifest.encoders["image"]
+
+    def measured(gates: object) -> Manifest:
+        changed = dataclasses.replace(entry, measured={"gates": gates})
+        return dataclasses.replace(manifest, encoders={**manifest.encoders, "image": changed})
+
+    forced = measured({"int8": {"passed": False, "forced": True}})
+    assert candidates(forced, "image", Request()) == ([("onnxruntime", "fp32")], [])
+    _, choice = open_session(forced, "image", Request())
+    assert [(one.precision, one.used) for one in choice.attempts] == [
+        ("fp32", True),
+        ("int8", False),
+        ("int8-u8", False),
+    ]
+    assert "missed its gates" in choice.attempts[1].reason
+    assert open_session(forced, "image", Request())[1] == choice  # from memory
+    assert open_session(forced, "image", Request(precision="int8"))[1].precision == "int8"
+    for fine in ({"int8": {"passed": True}}, {}, {"int8": "x"}, None, "x", {"fp32": {}}):
+        assert candidates(measured(fine), "image", Request())[0][0] == ("onnxruntime", "int8-u8")
+    every = measured({name: {"passed": False} for name in ("int8", "fp32")})
+    with pytest.raises(BundleError, match="precision='auto' uses none of them on onnxruntime"):
+        open_session(every, "image", Request())
+
+
+def test_without_any_backend_it_is_said_what_to_install(
+    tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependencyError, match=r"ONNX Runtime cannot be imported .*sayclip\[cpu\]"):
+        open_session(Manifest.read(tiny_bundle_master), "text", Request())
+
+
+def test_openvino_alone_is_enough(tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why := backends.unavailable("openvino"):
+        pytest.skip(why)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("sayclip.sessions.tensorrt.unavailable", lambda backend: "not here")
+    _, choice = open_session(Manifest.read(tiny_bundle_master), "text", Request())
+    assert (choice.backend, choice.provider) == ("openvino", "CPU")
+
+
+def test_engines_are_candidates_only_where_they_are_built(
+    tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library needs a GPU, so ONNX Runtime stands in for what an engine computes."""
+    manifest = Manifest.read(tiny_bundle_master)
+    built = {("image", "fp32", "tensorrt")}
+    monkeypatch.setattr("sayclip.sessions.tensorrt.unavailable", lambda backend: "" if backend == "tensorrt" else "no")
+    monkeypatch.setattr(
+        "sayclip.sessions.tensorrt.has_engine",
+        lambda manifest, name, precision, backend: (name, precision, backend) in built,
+    )
+    monkeypatch.setattr(
+        "sayclip.sessions.tensorrt.open_engine",
+        lambda manifest, name, precision, backend: open_graph(manifest, name, precision, threads=1),
+    )
+    first, _ = candidates(manifest, "image", Request())
+    assert [pair for pair in first if pair[0].startswith("tensorrt")] == [("tensorrt", "fp32")]
+    assert not [pair for pair in candidates(manifest, "text", Request())[0] if pair[0].startswith("tensorrt")]
+    _, choice = open_session(manifest, "image", Request("tensorrt"))
+    assert (choice.backend, choice.precision) == ("tensorrt", "fp32")
+    monkeypatch.undo()
+    with pytest.raises((BackendError, MissingDependencyError)):  # no engine, or nothing to run one
+        open_session(manifest, "image", Request("tensorrt_rtx"))
 
 
 def test_a_precision_by_name_is_that_one(tiny_bundle_master: Path) -> None:
     manifest = Manifest.read(tiny_bundle_master)
     for precision in ("fp32", "int8", "int8-u8"):
         assert open_session(manifest, "image", Request(precision=precision))[1].precision == precision
+        _, choice = open_session(manifest, "image", Request("onnxruntime", precision))
+        assert [(one.backend, one.precision, one.p90_ms) for one in choice.attempts] == [
+            ("onnxruntime", precision, None)
+        ]
     with pytest.raises(BundleError, match="encoder 'text' has no 'int8' graph, it has fp32"):
         open_session(manifest, "text", Request(precision="int8"))
 
 
+@pytest.mark.usefixtures("alone")
 def test_nothing_that_runs_names_every_attempt(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, "x86_64")
     for precision in ("fp32", "int8", "int8-u8"):
@@ -198,5 +327,5 @@ def test_comparing_is_strict() -> None:
 def test_bad_requests_are_refused(threads: object) -> None:
     with pytest.raises(BackendError, match="threads is"):
         Request(threads=threads)  # type: ignore[arg-type]
-    with pytest.raises(BackendError, match="no backend 'cuda': use one of auto, onnxruntime"):
+    with pytest.raises(BackendError, match=r"no backend 'cuda': use one of auto, onnxruntime, .*openvino"):
         Request(backend="cuda")

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sayclip.cli.output import one_line, print_json
-from sayclip.errors import BackendError, SayclipError
+from sayclip.cli.output import one_line, print_json, size
+from sayclip.errors import BackendError, MissingDependencyError, SayclipError
 
 if TYPE_CHECKING:
     from sayclip.bundle.manifest import Manifest
@@ -65,6 +65,7 @@ def examine(bundle: str | None) -> Iterator[Check]:
     )
     yield from packages()
     yield from machine()
+    yield from gpu()
     yield cache()
     yield espeak()
     yield from bundle_checks(bundle)
@@ -94,8 +95,32 @@ def packages() -> Iterator[Check]:
         )
     else:
         name = installed[0] if installed else RUNTIMES[0]
-        yield imported(name, "onnxruntime", BAD, "`pip install 'sayclip[cpu]'`")
+        yield imported(name, "onnxruntime", NOTE if version_of("openvino") else BAD, "`pip install 'sayclip[cpu]'`")
+    yield openvino()
+    yield backends_here()
     yield imported("usearch", "usearch", NOTE, "`pip install 'sayclip[index]'` for libraries of over 20,000 pictures")
+
+
+def openvino() -> Check:
+    """Whether OpenVINO is there; optional."""
+    from sayclip.sessions.openvino import import_openvino
+
+    try:
+        return Check("openvino", OK, str(import_openvino().__version__).partition("-")[0])
+    except MissingDependencyError as error:
+        return Check("openvino", NOTE, error.problem, f"{error.remedy} for a backend that can be quicker on x86")
+
+
+def backends_here() -> Check:
+    """Which backends can run here; TensorRT's need engines besides."""
+    from sayclip.sessions.backends import BACKENDS, unavailable
+
+    reasons = {backend: unavailable(backend) for backend in BACKENDS}
+    usable = [backend for backend, reason in reasons.items() if not reason]
+    if not usable:
+        return Check("backends", BAD, "none can run here", "`pip install 'sayclip[cpu]'`")
+    others = [f"{backend} ({reason})" for backend, reason in reasons.items() if reason]
+    return Check("backends", OK, ", ".join(usable) + (f"; not {', '.join(others)}" if others else ""))
 
 
 def imported(distribution: str, module: str, missing: str, remedy: str) -> Check:
@@ -116,6 +141,51 @@ def machine() -> Iterator[Check]:
     quota = cpu.cgroup_quota()
     limit = "no quota" if quota is None else f"a quota of {quota:g}"
     yield Check("threads", OK, f"{cpu.default_threads()} (of {cpu.usable_cores()} cores, {limit})")
+
+
+def gpu() -> Iterator[Check]:
+    """NVIDIA's driver and GPU, the TensorRT libraries, and the engines in the cache; all of them optional."""
+    from sayclip.sessions.tensorrt import BACKENDS, driver, engines, library
+
+    found: driver.Gpu | None = None
+    try:
+        found = driver.probe()
+        about = f"{found.name}, {found.sm}, {size(found.memory)}, a driver of CUDA {found.driver}"
+        yield Check("gpu", OK, about)
+    except BackendError as error:
+        yield Check("gpu", NOTE, error.problem, "" if "no NVIDIA driver" in error.problem else error.remedy)
+    here: list[engines.Here] = []
+    for name in BACKENDS:
+        if not library.installed(name):
+            yield Check(name, NOTE, "not installed", library.INSTALL[name] if found else "")
+            continue
+        try:
+            module = library.load(name)
+        except SayclipError as error:
+            yield Check(name, NOTE, error.problem, error.remedy)
+            continue
+        yield Check(name, OK, library.version_text(module))
+        here += [engines.Here(name, module, found)] if found else []
+    yield engines_kept(here)
+
+
+def engines_kept(here: list[Any]) -> Check:
+    """How many engines the cache holds, and how many of them this machine can use."""
+    from sayclip.sessions.tensorrt import cache, engines
+
+    try:
+        kept = list(cache.entries())
+    except (OSError, BackendError) as error:
+        return Check("engines", NOTE, f"the cache cannot be read ({error})")
+    if not kept:
+        return Check("engines", OK, "none in the cache")
+    usable = [entry for entry in kept if any(engines.made_for(entry.key, place) for place in here)]
+    names = sorted({f"{entry.facts.get('encoder')} {entry.facts.get('precision')}" for entry in usable})
+    detail = f"{len(kept)} in {cache.folder()}, {size(sum(entry.bytes for entry in kept))}"
+    if len(usable) == len(kept):
+        return Check("engines", OK, f"{detail}: {', '.join(names)}")
+    told = f"{detail}; {len(kept) - len(usable)} of them for another GPU, driver or TensorRT"
+    return Check("engines", NOTE, told, "`sayclip build` makes new ones, and the folder may be deleted")
 
 
 def cache() -> Check:
@@ -176,13 +246,14 @@ def bundle_checks(bundle: str | None) -> Iterator[Check]:
 
 def graph_check(manifest: Manifest, name: str, precision: str) -> Check:
     """One graph run on the processor against its reference outputs, whatever was remembered."""
-    from sayclip.sessions import cpu
-    from sayclip.sessions.choose import open_graph
+    from sayclip.sessions import backends, cpu
     from sayclip.sessions.reference import check
 
     title = f"{name} {precision}"
     try:
-        session = open_graph(manifest, name, precision)
+        # By the backend that is everywhere, unless it is OpenVINO alone that is installed.
+        alone = backends.unavailable("onnxruntime") and not backends.unavailable("openvino")
+        session = backends.open_graph(manifest, name, precision, backend="openvino" if alone else "onnxruntime")
         try:
             verdict = check(session, manifest, name, precision)
         finally:

@@ -19,6 +19,7 @@ def add(commands: Any) -> None:
     parser.add_argument("bundle", nargs="?", metavar="BUNDLE", help="default: $SAYCLIP_BUNDLE, else the sayclip-demo")
     parser.add_argument("--bundle", metavar="FOLDER", dest="named", help="the same, as for other commands")
     parser.add_argument("--verify", action="store_true", help="hash every file again")
+    parser.add_argument("--measure", action="store_true", help="time again what could run each encoder here")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.set_defaults(run=run)
 
@@ -26,9 +27,13 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Load every encoder, because only then is it known what runs it, and print what is known."""
     from sayclip.bundle.files import verify_files
-    from sayclip.encoder import load
+    from sayclip.encoder import Encoder, load
+    from sayclip.sessions.choose import Request
 
-    with load(arguments.named if arguments.bundle is None else arguments.bundle) as encoder:
+    with (
+        load(arguments.named if arguments.bundle is None else arguments.bundle) as loaded,
+        Encoder(loaded.manifest, Request(again=arguments.measure)) as encoder,
+    ):
         hashed = None
         if arguments.verify:
             with Progress("hashing") as progress:
@@ -78,24 +83,40 @@ def lines(document: dict[str, Any]) -> list[str]:
             found.append(f"  {name:<14} cannot run here: {encoder['error']}")
         else:
             engine = f"{encoder['backend']} {encoder['precision']}"
-            threads = "1 thread" if encoder["threads"] == 1 else f"{encoder['threads']} threads"
-            found.append(f"  {name:<14} {engine}, {threads} ({encoder['attempts'][-1]['reason']})")
-            for attempt in encoder["attempts"][:-1]:
-                found.append(f"  {'':<14} not {attempt['backend']} {attempt['precision']}: {attempt['reason']}")
+            threads = {0: "", 1: ", 1 thread"}.get(encoder["threads"], f", {encoder['threads']} threads")
+            used, *others = encoder["attempts"]
+            found.append(f"  {name:<14} {engine}{threads}{_figures(used, ': ')} ({used['reason']})")
+            for attempt in others:
+                told = f"{attempt['reason']}{_figures(attempt, '; ')}"
+                found.append(f"  {'':<14} not {attempt['backend']} {attempt['precision']}: {told}")
         found.append(f"  {'':<14} graphs: {graphs}")
         if encoder["outputs"] != [OUTPUT]:
             found.append(f"  {'':<14} gives: {', '.join(encoder['outputs'])}")
         for what in ("preprocessing", "measured", "provenance"):
-            if encoder[what]:
-                told = ", ".join(f"{key} {_short(value)}" for key, value in encoder[what].items() if value is not None)
-                found.append(f"  {'':<14} {what}: {told}")
+            facts = [f"{key} {_short(value)}" for key, value in encoder[what].items() if value is not None]
+            if facts:
+                found.append(f"  {'':<14} {what}: {', '.join(facts)}")
     if document["verified_files"] is not None:
         found.append(f"verified {document['verified_files']} files")
     return [one_line(line) for line in found]
 
 
+def _figures(attempt: dict[str, Any], before: str) -> str:
+    """What was measured of a candidate, after ``before``; empty where nothing was."""
+    told = []
+    if attempt["p50_ms"] is not None:
+        told.append(f"p50 {attempt['p50_ms']:.3g} ms, p90 {attempt['p90_ms']:.3g} ms")
+    if attempt["accuracy"] is not None:
+        told.append(f"cosine {attempt['accuracy']:.5f}")
+    return before + ", ".join(told) if told else ""
+
+
 def _short(value: Any) -> Any:
-    """A file by its name, other objects and lists without brackets."""
+    """A file by its name, gates by whether they were passed, other objects and lists without brackets."""
     if isinstance(value, dict):
-        return value["file"] if "file" in value else " ".join(map(str, value.values()))
+        if "file" in value:
+            return value["file"]
+        if value and all(isinstance(part, dict) and "passed" in part for part in value.values()):
+            return " ".join(f"{key} {'passed' if part['passed'] else 'missed'}" for key, part in value.items())
+        return " ".join(map(str, value.values()))
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value

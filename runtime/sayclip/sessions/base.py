@@ -33,6 +33,10 @@ class Session(Protocol):
         """What really computes, in the backend's own words, such as ``CPUExecutionProvider``."""
 
     @property
+    def threads(self) -> int:
+        """Threads of the processor that compute a run; 0 where something else computes."""
+
+    @property
     def signature(self) -> Signature:
         """The graph's inputs and outputs."""
 

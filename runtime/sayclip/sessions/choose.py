@@ -1,41 +1,51 @@
 """Which backend and which precision runs an encoder on this machine, and the record of why.
 
-A backend or precision asked for by name is that one or an error. ``auto`` tries candidates in order of speed, takes
-the first that works and meets the bundle's reference outputs, and writes down what it passed over. What was measured
-is remembered in the user's cache by graph, backend version and processor, so that it is measured once.
+A backend or precision asked for by name is that one or an error. Where that leaves a choice, every candidate that meets
+the bundle's reference outputs is timed, and the quickest is taken (``contest``). What came of it is remembered in the
+user's cache by graphs, backends, processor and threads, so that it is found out once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sayclip.bundle.entries import EncoderEntry, GraphEntry
-from sayclip.bundle.fields import refuse
+from sayclip.bundle.entries import EncoderEntry
 from sayclip.bundle.manifest import Manifest
 from sayclip.bundle.memo import Memo
-from sayclip.errors import BackendError, BundleError
-from sayclip.sessions import cpu
+from sayclip.errors import BackendError, BundleError, MissingDependencyError
+from sayclip.sessions import backends, contest, cpu
+from sayclip.sessions.backends import BACKENDS, ENGINES, PREFERRED
 from sayclip.sessions.base import Session
-from sayclip.sessions.onnxruntime import PROVIDERS, OnnxRuntimeSession, import_onnxruntime
-from sayclip.sessions.reference import Verdict, check
+from sayclip.sessions.contest import Attempt
 
 AUTO = "auto"
+# Two contests at once would only measure each other.
+_MEASURING = threading.Lock()
+# What tells cheaply that a GPU came or went: a desktop's, and a Jetson's.
+_GPUS = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the caller asked for; ``threads`` None means as many as this process may use."""
+    """What the caller asked for; ``threads`` None means as many as this process may use.
+
+    ``again``: measure, even where it is remembered what came of it before.
+    """
 
     backend: str = AUTO
     precision: str = AUTO
     threads: int | None = None
+    again: bool = False
 
     def __post_init__(self) -> None:
-        if self.backend != AUTO and self.backend not in PROVIDERS:
-            raise BackendError(f"there is no backend {self.backend!r}", f"use one of {', '.join((AUTO, *PROVIDERS))}")
+        if self.backend != AUTO and self.backend not in BACKENDS:
+            raise BackendError(f"there is no backend {self.backend!r}", f"use one of {', '.join((AUTO, *BACKENDS))}")
         whole = isinstance(self.threads, int) and not isinstance(self.threads, bool)
         if self.threads is not None and not (whole and 1 <= self.threads <= 1024):
             raise BackendError(
@@ -44,18 +54,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One candidate and what became of it."""
-
-    backend: str
-    precision: str
-    used: bool
-    reason: str
-
-
-@dataclass(frozen=True)
 class Choice:
-    """What runs an encoder, and every candidate that was tried for it, in order."""
+    """What runs an encoder, and all candidates: the one used, the others by speed, and those that could not be used."""
 
     backend: str
     precision: str
@@ -68,38 +68,39 @@ class Choice:
         return {**asdict(self), "attempts": [asdict(attempt) for attempt in self.attempts]}
 
 
-def preferred_precisions(backend: str) -> list[str]:
-    """Precisions from the one to try first to the last resort, for ``backend`` on this machine's processor."""
-    if backend == "onnxruntime-cuda":
-        return ["fp16", "fp32", "int8", "int8-u8"]
-    if cpu.is_arm():
-        return ["int8", "fp32", "int8-u8", "fp16"]
-    # ONNX Runtime on x86 is fast with unsigned activations and slow with the signed master.
-    return ["int8-u8", "fp32", "int8", "fp16"]
+def candidates(manifest: Manifest, name: str, request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(backend, precision) pairs, preferred first: those worth measuring, and those for want of anything better.
 
-
-def candidates(entry: EncoderEntry, request: Request, name: str) -> list[tuple[str, str]]:
-    """(backend, precision) pairs to try, best first. Raises BundleError for a precision that is not in the bundle."""
-    if request.precision != AUTO and request.precision not in entry.graphs:
-        raise BundleError(
-            f"encoder {name!r} has no {request.precision!r} graph, it has {', '.join(entry.graphs)}",
-            "use one of these, or precision='auto'",
-        )
-    backends = [request.backend]
+    Raises BundleError for a precision that the bundle lacks or where none may be used, MissingDependencyError where
+    no backend is installed.
+    """
+    entry = manifest.entry(name)
+    allowed = _allowed(entry, name, request)
+    chosen = [request.backend]
     if request.backend == AUTO:
-        cuda = PROVIDERS["onnxruntime-cuda"] in import_onnxruntime().get_available_providers()
-        backends = (["onnxruntime-cuda"] if cuda else []) + ["onnxruntime"]
-    found: list[tuple[str, str]] = []
-    order: list[str] = []
-    for backend in backends:
-        order = preferred_precisions(backend) if request.precision == AUTO else [request.precision]
-        found += [(backend, precision) for precision in order if precision in entry.graphs]
-    if not found:
+        reasons = {backend: backends.unavailable(backend) for backend in PREFERRED}
+        chosen = [backend for backend in PREFERRED if not reasons[backend]]
+        if not chosen:
+            raise MissingDependencyError(f"nothing here can run {name!r} ({reasons['onnxruntime']})", _INSTALL)
+    tiers: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+    for backend in chosen:
+        wanted = backends.precisions(backend)
+        if request.precision != AUTO:
+            # Elsewhere than where it is at home only for want of anything better.
+            wanted = ([request.precision], []) if request.precision in wanted[0] else ([], [request.precision])
+        for tier, precisions in zip(tiers, wanted, strict=True):
+            there = [precision for precision in precisions if precision in allowed]
+            ready = [one for one in there if backends.has_engine(manifest, name, one, backend)]
+            if request.backend in ENGINES and not ready:
+                ready = there[:1]  # opening it says what is missing
+            tier += [(backend, precision) for precision in ready]
+    if not any(tiers):
         raise BundleError(
-            f"encoder {name!r} has {', '.join(entry.graphs)} graphs, precision='auto' knows {', '.join(order)}",
+            f"encoder {name!r} has {', '.join(entry.graphs)} graphs, precision='auto' uses none of them on "
+            f"{', '.join(chosen)}",
             "name the precision to use",
         )
-    return found
+    return tiers
 
 
 def open_session(manifest: Manifest, name: str, request: Request) -> tuple[Session, Choice]:
@@ -107,80 +108,113 @@ def open_session(manifest: Manifest, name: str, request: Request) -> tuple[Sessi
 
     Raises BundleError, BackendError, MissingDependencyError.
     """
-    entry = manifest.entry(name)
+    fixed = AUTO not in (request.backend, request.precision)
+    key = "" if fixed else _memory_key(manifest, name, request)
+    if key and not request.again and (opened := _open_remembered(manifest, name, request, key)):
+        return opened
+    with _MEASURING:
+        # Another thread may have found it out while this one waited.
+        if key and not request.again and (opened := _open_remembered(manifest, name, request, key)):
+            return opened
+        session, attempts = _find_out(manifest, name, request)
+        backends.keep_compiled(session, manifest, name, attempts[0].precision)
+        if key:
+            attempts += _missed_gates(manifest.entry(name), request)
+            _memo().put({key: {"attempts": [asdict(attempt) for attempt in attempts]}})
+    return session, _choice(session, attempts)
+
+
+def _find_out(manifest: Manifest, name: str, request: Request) -> tuple[Session, list[Attempt]]:
+    tiers = candidates(manifest, name, request)
+    if sum(map(len, tiers)) == 1:
+        [(backend, precision)] = [pair for tier in tiers for pair in tier]
+        session, verdict = contest.open_checked(
+            manifest, name, backend, precision, request.threads, again=request.again
+        )
+        return session, [contest.checked(backend, precision, verdict)]
     attempts: list[Attempt] = []
-    last: BackendError | BundleError | None = None
-    for backend, precision in candidates(entry, request, name):
-        try:
-            session, verdict = _open_checked(manifest, name, backend, precision, request.threads)
-        except BackendError as error:
-            last = error
-            attempts.append(Attempt(backend, precision, False, error.problem))
-            continue
-        attempts.append(Attempt(backend, precision, True, str(verdict)))
-        return session, Choice(backend, precision, session.provider, session.threads, tuple(attempts))
-    if last is not None and len(attempts) == 1:
-        raise last
-    tried = "; ".join(f"{attempt.backend} {attempt.precision}: {attempt.reason}" for attempt in attempts)
-    raise BackendError(f"nothing runs the encoder {name!r} here ({tried})", "see `sayclip doctor`")
+    for tier in filter(None, tiers):
+        winner, tried = contest.Contest(manifest, name, tier, request.threads, request.again).hold()
+        attempts = [*tried, *attempts]
+        if winner is not None:
+            return winner, attempts
+    told = "; ".join(f"{attempt.backend} {attempt.precision}: {attempt.reason}" for attempt in attempts)
+    raise BackendError(f"nothing runs the encoder {name!r} here ({told})", "see `sayclip doctor`")
 
 
-def _open_checked(
-    manifest: Manifest, name: str, backend: str, precision: str, threads: int | None
-) -> tuple[OnnxRuntimeSession, Verdict]:
-    graph = manifest.entry(name).graphs[precision]
-    memo, key = Memo("checks", limit=500), _memory_key(manifest.entry(name), graph, precision, backend)
-    verdict = _remembered(memo.get(key))
-    if verdict is not None and not verdict.passed:
-        raise _fails(name, precision, backend, verdict)
-    session = open_graph(manifest, name, precision, backend=backend, threads=threads)
-    if verdict is None:
-        verdict = check(session, manifest, name, precision)
-        memo.put({key: asdict(verdict)})
-    if not verdict.passed:
-        session.close()
-        raise _fails(name, precision, backend, verdict)
-    return session, verdict
+def _memo() -> Memo:
+    return Memo("choices", limit=200)
 
 
-def open_graph(
-    manifest: Manifest, name: str, precision: str, *, backend: str = "onnxruntime", threads: int | None = None
-) -> OnnxRuntimeSession:
-    """A session for one graph of the bundle, unchecked but for its signature. Raises BundleError, BackendError."""
-    graph = manifest.entry(name).graphs[precision]
-    # Pictures come in bulk and in one size, so memory kept between batches pays; elsewhere it only stays at its peak.
-    session = OnnxRuntimeSession(manifest.path(graph.file), backend=backend, threads=threads, arena=name == "image")
-    for kind, seen, wanted in (
-        ("inputs", session.signature.inputs, graph.inputs),
-        ("outputs", session.signature.outputs, graph.outputs),
-    ):
-        names = sorted((tensor.name, tensor.dtype) for tensor in seen)
-        if names != sorted((tensor.name, tensor.dtype) for tensor in wanted):
-            session.close()
-            raise refuse(f"{graph.file} has the {kind} {names}, the manifest says otherwise")
-    return session
-
-
-def _fails(name: str, precision: str, backend: str, verdict: Verdict) -> BackendError:
-    return BackendError(
-        f"the {precision} graph of {name!r} is not accurate on {backend} here ({verdict})",
-        "use precision='auto' or another one (int8-u8 needs a processor with VNNI)",
-    )
-
-
-def _memory_key(entry: EncoderEntry, graph: GraphEntry, precision: str, backend: str) -> str:
-    facts = [
-        [graph.sha256, *(file.sha256 for file in graph.data)],
-        [entry.reference.sha256, entry.reference.tolerance[precision]],
-        [backend, import_onnxruntime().__version__, cpu.model()],
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _remembered(fact: dict[str, Any] | None) -> Verdict | None:
-    if fact is None:
+def _open_remembered(manifest: Manifest, name: str, request: Request, key: str) -> tuple[Session, Choice] | None:
+    attempts = _remembered(_memo().get(key))
+    if not attempts:
         return None
+    used = attempts[0]
     try:
-        return Verdict(str(fact["measure"]), float(fact["value"]), float(fact["tolerance"]))
+        session = backends.open_graph(manifest, name, used.precision, backend=used.backend, threads=request.threads)
+    except (BackendError, MissingDependencyError):
+        return None  # something changed that the key does not tell of
+    backends.keep_compiled(session, manifest, name, used.precision)
+    return session, _choice(session, attempts)
+
+
+def _remembered(fact: dict[str, Any] | None) -> list[Attempt]:
+    """The attempts of an earlier contest, the winner's first; none where there are none, or none to be believed."""
+    try:
+        attempts = [Attempt.from_dict(one) for one in (fact or {})["attempts"]]
     except (KeyError, TypeError, ValueError):
-        return None
+        return []
+    return attempts if [attempt.used for attempt in attempts] == [True] + [False] * (len(attempts) - 1) else []
+
+
+def _choice(session: Session, attempts: list[Attempt]) -> Choice:
+    return Choice(attempts[0].backend, attempts[0].precision, session.provider, session.threads, tuple(attempts))
+
+
+def _allowed(entry: EncoderEntry, name: str, request: Request) -> list[str]:
+    """Precisions that may run: the one asked for, or all but those that missed their gate."""
+    if request.precision == AUTO:
+        return [precision for precision in entry.graphs if _passed_gate(entry, precision)]
+    if request.precision not in entry.graphs:
+        raise BundleError(
+            f"encoder {name!r} has no {request.precision!r} graph, it has {', '.join(entry.graphs)}",
+            "use one of these, or precision='auto'",
+        )
+    return [request.precision]
+
+
+def _passed_gate(entry: EncoderEntry, precision: str) -> bool:
+    """Whether calibration found the graph accurate enough; it can have been told to write it all the same."""
+    found: Any = entry.measured
+    for key in ("gates", "int8" if precision == "int8-u8" else precision):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return not isinstance(found, Mapping) or found.get("passed", True) is True
+
+
+def _missed_gates(entry: EncoderEntry, request: Request) -> list[Attempt]:
+    """What was left out because of its gate."""
+    if request.precision != AUTO:
+        return []
+    reason = "it missed its gates when it was calibrated, and was written by force: name the precision to use it"
+    return [Attempt(request.backend, one, False, reason) for one in entry.graphs if not _passed_gate(entry, one)]
+
+
+def _memory_key(manifest: Manifest, name: str, request: Request) -> str:
+    """Everything that a choice depends on, found out without loading a library."""
+    entry = manifest.entry(name)
+    graphs = {
+        precision: [backends.graph_hash(graph), entry.reference.tolerance[precision], _passed_gate(entry, precision)]
+        for precision, graph in entry.graphs.items()
+    }
+    installed = [
+        backends.identity(manifest, name, precision, backend)
+        for backend in BACKENDS
+        for precision in (entry.graphs if backend in ENGINES else (request.precision,))
+    ]
+    machine = [cpu.model(), request.threads or cpu.default_threads(), [path for path in _GPUS if os.path.exists(path)]]
+    facts = [name, graphs, entry.reference.sha256, installed, machine, request.backend, request.precision]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+_INSTALL = "`pip install 'sayclip[cpu]'`"

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sayclip.bundle.entries import TensorSpec
 from sayclip.errors import BackendError, MissingDependencyError
-from sayclip.sessions.base import Array, Signature, fits
+from sayclip.sessions.base import Array, Signature
 from sayclip.sessions.cpu import default_threads
+from sayclip.sessions.tensors import Tensors, one_line
 
 PROVIDERS = {"onnxruntime": "CPUExecutionProvider", "onnxruntime-cuda": "CUDAExecutionProvider"}
 _DTYPES = {
@@ -41,17 +40,11 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
 class OnnxRuntimeSession:
     """A ``Session`` of ONNX Runtime; see ``sessions.base`` for what its methods promise.
 
     ``threads`` None means ``cpu.default_threads()``. Threads sleep between runs unless ``spinning`` (which saves some
-    microseconds a run and burns a processor). ``arena`` keeps freed memory for the next run: faster for bulk work of
-    one shape, but memory stays at its peak.
+    microseconds a run and burns a processor).
     """
 
     def __init__(
@@ -61,7 +54,6 @@ class OnnxRuntimeSession:
         backend: str = "onnxruntime",
         threads: int | None = None,
         spinning: bool = False,
-        arena: bool = False,
     ) -> None:
         runtime = import_onnxruntime()
         provider = PROVIDERS[backend]
@@ -77,7 +69,8 @@ class OnnxRuntimeSession:
         options.intra_op_num_threads = threads if threads is not None else default_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        options.enable_cpu_mem_arena = arena
+        # An arena never gives back its peak; measured on ViT-B/32 it saves 5 % of bulk work and nothing of one query.
+        options.enable_cpu_mem_arena = False
         # A plan of memory is kept for every input shape seen, and lengths of speech hardly repeat.
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
@@ -89,8 +82,7 @@ class OnnxRuntimeSession:
             )
         except Exception as error:
             raise BackendError(
-                f"{self._path} cannot be loaded by onnxruntime {runtime.__version__} on {provider} "
-                f"({_one_line(error)})",
+                f"{self._path} cannot be loaded by onnxruntime {runtime.__version__} on {provider} ({one_line(error)})",
                 "fetch or make the bundle again, or use another backend or precision",
             ) from None
         used = self._session.get_providers()
@@ -105,10 +97,8 @@ class OnnxRuntimeSession:
             tuple(_spec(node) for node in self._session.get_inputs()),
             tuple(_spec(node) for node in self._session.get_outputs()),
         )
-        self._inputs = {spec.name: spec for spec in self._signature.inputs}
-        self._outputs = {spec.name: spec for spec in self._signature.outputs}
-        self._buffers: dict[str, Array] = {}
-        self._bound: dict[str, Array] = {}
+        self._tensors = Tensors(self._path.name, self._signature)
+        self._names = [spec.name for spec in self._signature.outputs]
 
     @property
     def backend(self) -> str:
@@ -123,75 +113,39 @@ class OnnxRuntimeSession:
         return self._signature
 
     def bind(self, name: str, shape: Sequence[int]) -> Array:
-        spec = self._inputs.get(name)
-        if spec is None:
-            raise self._wrong(f"has no input {name!r}, it has {', '.join(self._inputs)}")
-        size = int(np.prod(shape, dtype=np.int64))
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = np.empty(size, dtype=spec.dtype)
-        view = buffer[:size].reshape(tuple(shape))
-        if problem := fits(view, spec):
-            raise self._wrong(f"input {name!r}: {problem}")
-        self._bound[name] = view
-        return view
+        return self._tensors.bind(name, shape)
 
     def run(self, feeds: Mapping[str, Array], out: Mapping[str, Array] | None = None) -> dict[str, Array]:
         if self._session is None:
-            raise self._wrong("is closed")
-        unknown = [name for name in feeds if name not in self._inputs]
-        unknown += [name for name in out or {} if name not in self._outputs]
-        if unknown:
-            raise self._wrong(
-                f"has no {unknown[0]!r}, inputs are {', '.join(self._inputs)}, outputs {', '.join(self._outputs)}"
-            )
-        complete: dict[str, Array] = {}
-        for name, spec in self._inputs.items():
-            array = feeds[name] if name in feeds else self._bound.get(name)
-            if array is None:
-                raise self._wrong(f"was given no {name!r}, wanted {spec.dtype} {list(spec.shape)}")
-            if problem := fits(array, spec):
-                raise self._wrong(f"input {name!r}: {problem}")
-            complete[name] = np.ascontiguousarray(array)
+            raise self._tensors.wrong("is closed")
+        complete = self._tensors.feeds(feeds, out)
         try:
             if not out:
-                names = list(self._outputs)
-                return dict(zip(names, self._session.run(names, complete), strict=True))
+                return dict(zip(self._names, self._session.run(self._names, complete), strict=True))
             return self._run_into(complete, out)
-        except BackendError:
-            raise
         except Exception as error:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in complete.items())
-            raise self._wrong(f"failed on {shapes} ({_one_line(error)})") from None
+            raise self._tensors.failed(complete, error) from None
 
     def _run_into(self, feeds: Mapping[str, Array], out: Mapping[str, Array]) -> dict[str, Array]:
         binding = self._session.io_binding()
         for name, array in feeds.items():
             binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name, spec in self._outputs.items():
+        for name in self._names:
             if name not in out:
                 binding.bind_output(name, "cpu")
                 continue
             array = out[name]
-            if problem := fits(array, spec):
-                raise self._wrong(f"output {name!r}: {problem}")
-            if not (array.flags.c_contiguous and array.flags.writeable):
-                raise self._wrong(f"output {name!r}: a strided or read-only array, wanted a writable one in C order")
             binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         self._session.run_with_iobinding(binding)
         results = binding.get_outputs()
         return {
             name: out[name] if name in out else result.numpy()
-            for name, result in zip(self._outputs, results, strict=True)
+            for name, result in zip(self._names, results, strict=True)
         }
 
     def close(self) -> None:
         self._session = None
-        self._buffers.clear()
-        self._bound.clear()
-
-    def _wrong(self, problem: str) -> BackendError:
-        return BackendError(f"graph {self._path.name} {problem}", "feed it as the bundle's manifest says")
+        self._tensors.clear()
 
 
 def _spec(node: Any) -> TensorSpec:

@@ -57,18 +57,16 @@ class OpenedEncoder:
         with self._lock:
             session, choice = self._open()
             embeddings = session.run(feeds)[output]
-        count = len(next(iter(feeds.values())))
-        wanted = (count, self.entry.width)
-        graph = f"the {choice.precision} graph of {self.name!r} on {choice.backend}"
+        wanted = (len(next(iter(feeds.values()))), self.entry.width)
         if embeddings.shape != wanted:
-            raise BackendError(f"{graph} gave shape {list(embeddings.shape)}, wanted {list(wanted)}", _REMEDY)
+            raise self._wrong(choice, f"gave shape {list(embeddings.shape)}, wanted {list(wanted)}")
         embeddings = embeddings.astype(np.float32, copy=False)
-        norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-        if not np.all(np.isfinite(norms)):
-            raise BackendError(f"{graph} gave numbers that are not finite, wanted finite ones", _REMEDY)
-        if np.any(np.abs(norms - 1.0) > _NORM_TOLERANCE):
-            worst = float(norms[np.argmax(np.abs(norms - 1.0)), 0])
-            raise BackendError(f"{graph} gave a vector of length {worst:.4g}, wanted 1", _REMEDY)
+        norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))[:, None]
+        deviation = np.abs(norms - 1.0)
+        if not np.all(deviation <= _NORM_TOLERANCE):  # neither does NaN
+            if not np.all(np.isfinite(norms)):
+                raise self._wrong(choice, "gave numbers that are not finite, wanted finite ones")
+            raise self._wrong(choice, f"gave a vector of length {float(norms[np.argmax(deviation), 0]):.4g}, wanted 1")
         normalised: NDArray[np.float32] = embeddings / norms
         return normalised
 
@@ -87,5 +85,6 @@ class OpenedEncoder:
             self._session, self._choice = open_session(self._manifest, self.name, self._request)
         return self._session, self._choice
 
-
-_REMEDY = "try precision='fp32', and see `sayclip doctor`"
+    def _wrong(self, choice: Choice, problem: str) -> BackendError:
+        graph = f"the {choice.precision} graph of {self.name!r} on {choice.backend}"
+        return BackendError(f"{graph} {problem}", "try precision='fp32', and see `sayclip doctor`")

@@ -24,6 +24,8 @@ class Verdict:
     measure: str
     value: float
     tolerance: float
+    cosine: float = float("nan")
+    """The smallest cosine, whatever the measure is, so that precisions can be compared."""
 
     @property
     def passed(self) -> bool:
@@ -60,16 +62,15 @@ def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], 
 
 def compare(seen: Array, wanted: Array, precision: str, tolerance: float) -> Verdict:
     """The verdict on embeddings ``seen`` against the reference's, both [n, d]."""
-    if seen.shape != wanted.shape:
-        value = float("nan")
-    elif precision == "fp32":
-        value = float(np.max(np.abs(seen.astype(np.float64) - wanted)))
-    else:
+    difference = cosine = float("nan")
+    if seen.shape == wanted.shape:
         a, b = seen.astype(np.float64), wanted.astype(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             cosines = np.sum(a * b, axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-        value = float(np.min(cosines))
-    return Verdict("max abs difference" if precision == "fp32" else "min cosine", value, tolerance)
+            difference, cosine = float(np.max(np.abs(a - b))), float(np.min(cosines))
+    if precision == "fp32":
+        return Verdict("max abs difference", difference, tolerance, cosine)
+    return Verdict("min cosine", cosine, tolerance, cosine)
 
 
 def check(session: Session, manifest: Manifest, encoder: str, precision: str) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,29 +13,67 @@ import pytest
 from sayclip.bundle.files import sha256_of
 from sayclip.cli import doctor
 from sayclip.sessions import cpu
+from sayclip.sessions.contest import Contest
 
 Run = Callable[..., "tuple[int, str, str]"]
 NOTICE = "a bundle of random weights, for tests"
 
 
-def test_info(run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An x86 machine with ONNX Runtime and no other backend."""
     monkeypatch.setattr("sayclip.sessions.cpu.platform.machine", lambda: "x86_64")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+
+
+@pytest.mark.usefixtures("alone")
+def test_info(run: Run, bundle: Path) -> None:
     status, out, err = run("info", "--verify")
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == f"tiny  {bundle}"
     assert lines[1] == NOTICE
     assert lines[2].startswith("space tiny-0123456789ab, width 32, ")
-    assert "  image          onnxruntime int8-u8, " in out
+    [used] = [line for line in lines if line.startswith("  image ")]
+    assert re.match(
+        r"  image +onnxruntime (fp32|int8-u8), \d threads?: p50 [\d.]+ ms, p90 [\d.]+ ms, cosine [01]\.", used
+    )
+    [other] = [line for line in lines if " not onnxruntime " in line]
+    assert re.search(r"(fp32|int8-u8): (slower|as fast|one run).*; p50 [\d.]+ ms, p90 [\d.]+ ms, cosine", other)
     assert lines[-1] == "verified 13 files"
     document = json.loads(run("info", bundle, "--json")[1])
-    assert document["encoders"]["image"]["precision"] == "int8-u8"
-    assert document["encoders"]["image"]["attempts"][0]["used"] is True
+    first, second = document["encoders"]["image"]["attempts"]
+    assert {first["precision"], second["precision"]} == {"int8-u8", "fp32"}
+    assert (first["used"], second["used"]) == (True, False)
+    assert first["precision"] == document["encoders"]["image"]["precision"]
+    assert first["p50_ms"] <= first["p90_ms"]
+    assert (first["ratio"], second["ratio"]) == (1.0, pytest.approx(second["p90_ms"] / first["p90_ms"], abs=0.01))
     assert document["verified_files"] is None
 
 
-def test_info_says_why_something_was_passed_over(run: Run, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sayclip.sessions.cpu.platform.machine", lambda: "x86_64")
+@pytest.mark.usefixtures("alone")
+def test_info_measures_again(run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(run("info", "--json")[1]) == json.loads(run("info", "--json")[1])
+    held: list[object] = []
+    original = Contest.hold
+    monkeypatch.setattr(Contest, "hold", lambda self: (held.append(self), original(self))[1])
+    run("info")
+    assert held == []
+    assert run("info", "--measure")[0] == 0
+    assert len(held) == 1  # the others have one graph and one backend
+
+
+def test_info_tells_of_gates(run: Run, edit_manifest: Callable[..., Path]) -> None:
+    gates = {"int8": {"passed": False, "forced": True}, "fp16": {"passed": True}}
+    out = run("info", edit_manifest(lambda data: data["encoders"]["image"].update(measured={"gates": gates})))[1]
+    assert "measured: gates int8 missed fp16 passed" in out
+    assert "not auto int8: it missed its gates when it was calibrated" in out
+    [used] = [line for line in out.splitlines() if line.startswith("  image ")]
+    assert " fp32" in used
+
+
+@pytest.mark.usefixtures("alone")
+def test_info_says_why_something_was_passed_over(run: Run, tiny_bundle: Path) -> None:
     path = tiny_bundle / "bundle.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     data["encoders"]["image"]["reference"]["tolerance"]["int8-u8"] = 0.99999
@@ -49,9 +88,11 @@ def test_info_says_why_something_was_passed_over(run: Run, tiny_bundle: Path, mo
 
 def test_info_of_a_graph_that_cannot_run(run: Run, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
     status, out, _ = run("info", tiny_bundle)
     assert status == 0
-    assert out.count("cannot run here: ONNX Runtime cannot be imported") == 4
+    assert out.count("cannot run here: nothing here can run") == 4
+    assert out.count("(ONNX Runtime cannot be imported") == 4
     assert "sayclip[cpu]" in out
 
 
@@ -72,10 +113,25 @@ def test_a_healthy_doctor(run: Run, bundle: Path) -> None:
     checks = {check["name"]: check for check in document["checks"]}
     assert (status, document["ok"]) == (0, True)
     assert {"numpy", "pillow", "soundfile", "soxr", "onnxruntime", "processor", "threads", "cache"} <= set(checks)
+    assert checks["backends"]["detail"].startswith("onnxruntime")
     for graph in ("image fp32", "image int8", "image int8-u8", "text fp32", "pronunciation fp32", "speech fp32"):
         assert "to the reference" in checks[graph]["detail"]
     status, out, _ = run("doctor")
     assert (status, out.splitlines()[-1]) == (0, "all is well")
+
+
+def test_doctor_tells_of_openvino(run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = {check.name: check for check in doctor.packages()}
+    if checks["openvino"].status == doctor.OK:
+        assert checks["backends"].detail.startswith("onnxruntime, openvino; not onnxruntime-cuda (")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    checks = {check.name: check for check in doctor.packages()}
+    assert (checks["openvino"].status, checks["backends"].status) == (doctor.NOTE, doctor.OK)
+    assert "pip install 'sayclip[openvino]'" in checks["openvino"].remedy
+    assert "openvino (OpenVINO cannot be imported" in checks["backends"].detail
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("sayclip.sessions.tensorrt.unavailable", lambda backend: "not here")
+    assert {check.name: check for check in doctor.packages()}["backends"].status == doctor.BAD
 
 
 def test_two_onnxruntimes_are_refused(run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

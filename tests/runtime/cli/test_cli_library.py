@@ -32,7 +32,7 @@ def test_index_and_search(run: Run, bundle: Path, pictures: Path, recording: Pat
     first, second, times = out.splitlines()
     assert first.split() == ["1", "1.000", str(pictures / "b.png")]
     assert second.split()[0] == "2"
-    assert "(image on onnxruntime int8" in times
+    assert "(image on " in times
     assert "searched in" in times
 
     queries = ["a cat", "--speech", recording, "--ipa", "kæt", "--image", pictures / "a.png"]

@@ -1,0 +1,127 @@
+"""How long sessions take for one input at a time, as a query comes in, measured so that they can be compared.
+
+All of them get the same inputs in the same order, the bundle's own reference inputs, each cut to its own length. Texts
+and pronunciations soon repeat a length and pictures always do, so these are timed warm; recordings hardly ever do, so
+each run gets one of a length not seen before, which is dear where a backend prepares itself for every length.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sayclip.bundle.entries import AudioPreprocessing, EncoderEntry
+from sayclip.errors import BackendError
+from sayclip.sessions.base import Array, Session
+
+BUDGET_S = 1.5
+"""For all runs of one encoder together, about; loading and checking are not in it."""
+ROUNDS = 20
+ENOUGH_ROUNDS, ENOUGH_S = 10, 0.25
+"""After so many rounds and seconds it is enough, too; somebody waits for a first result."""
+PROBE_LIMIT = 3.0
+"""A session that takes this many times as long as the best for one warm run is not timed any further."""
+_BRIEF_S = 0.05
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass
+class Trial:
+    """A session, the seconds of one warm run, those of all timed runs, and those that finding all this out took.
+
+    ``warm`` is how many of the timed runs were there to warm it.
+    """
+
+    session: Session
+    probe: float
+    spent: float = 0.0
+    warm: int = 0
+    seconds: list[float] = field(default_factory=list)
+    error: str = ""
+
+    def percentile_ms(self, share: float) -> float:
+        """Milliseconds that ``share`` per cent of the runs stayed within.
+
+        The runs after warming up, unless too few are left; where nothing was timed, the probe.
+        """
+        rest = self.seconds[self.warm :]
+        return float(np.percentile(rest if len(rest) >= 5 else self.seconds or [self.probe], share)) * 1000.0
+
+
+class Queries:
+    """Single inputs of an encoder without end, made from reference inputs [n, …]; the same every time."""
+
+    def __init__(self, entry: EncoderEntry, inputs: Mapping[str, Array]) -> None:
+        self._inputs = inputs
+        self._rows = min(len(array) for array in inputs.values())
+        how = entry.preprocessing
+        self._audio = how if isinstance(how, AudioPreprocessing) else None
+        self.warm = 0 if self._audio else self._rows
+        """Runs until every input was seen once; 0 where none is seen twice."""
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        return (self._feeds(number) for number in itertools.count())
+
+    def _feeds(self, number: int) -> dict[str, Array]:
+        row = number % self._rows
+        feeds = {name: array[row : row + 1] for name, array in self._inputs.items()}
+        if "length" not in feeds:
+            return feeds
+        length = int(feeds["length"][0])
+        width = length
+        if self._audio is not None:
+            # From the whole of it down to half, evenly spread, hardly ever the same twice.
+            shortest = min(length, max((length + 1) // 2, round(self._audio.min_seconds * self._audio.sample_rate)))
+            length -= round((length - shortest) * (number * _GOLDEN % 1.0))
+            buckets = (round(seconds * self._audio.sample_rate) for seconds in self._audio.buckets)
+            width = min((size for size in buckets if size >= length), default=length)
+        cut: dict[str, Array] = {}
+        for name, array in feeds.items():
+            if array.ndim > 1:
+                kept = array[:, :length]
+                cut[name] = np.zeros((1, width, *array.shape[2:]), array.dtype)
+                cut[name][:, : kept.shape[1]] = kept
+            else:
+                cut[name] = array
+        return {**cut, "length": np.full_like(feeds["length"], length)}
+
+
+def probe(session: Session, queries: Queries) -> Trial:
+    """Time one warm run; two where they are brief, because much can disturb those. Raises BackendError."""
+    start = time.perf_counter()
+    feeds = next(iter(queries))
+    session.run(feeds)
+    seconds = _timed(session, feeds)
+    if seconds < _BRIEF_S:
+        seconds = min(seconds, _timed(session, feeds))
+    return Trial(session, seconds, time.perf_counter() - start)
+
+
+def time_rounds(trials: Sequence[Trial], queries: Queries, budget_s: float) -> None:
+    """Run every trial's session once a round, until there were enough rounds or another would exceed ``budget_s``.
+
+    A session that fails leaves, with its ``error`` told.
+    """
+    start = time.perf_counter()
+    for trial in trials:
+        trial.warm = queries.warm
+    for number, feeds in zip(range(queries.warm + ROUNDS), queries, strict=False):
+        spent = time.perf_counter() - start
+        expected = sum(trial.probe for trial in trials) if number == 0 else spent / number
+        if spent + expected > budget_s or (number >= queries.warm + ENOUGH_ROUNDS and spent > ENOUGH_S):
+            break
+        for trial in (trial for trial in trials if not trial.error):
+            try:
+                trial.seconds.append(_timed(trial.session, feeds))
+            except BackendError as error:
+                trial.error = error.problem
+
+
+def _timed(session: Session, feeds: Mapping[str, Array]) -> float:
+    start = time.perf_counter()
+    session.run(feeds)
+    return time.perf_counter() - start
