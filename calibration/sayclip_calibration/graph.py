@@ -35,6 +35,8 @@ def load_model(path: str | Path) -> ModelProto:
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
         raise BundleError(f"{path.name} cannot be read ({_first_line(error)})", "export the encoder again") from error
     _check_model(model, path.name)
+    for name, node in zip(node_names(model), model.graph.node, strict=True):
+        node.name = name  # later passes tell nodes apart by it
     return model
 
 
@@ -101,7 +103,7 @@ class GraphView:
         self.initialisers = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in self.inputs}
         self.producers = {output: node for node in graph.node for output in node.output if output}
         self.nodes = {name: node for name, node in zip(node_names(model), graph.node, strict=True)}
-        self._ranks: dict[str, int] | None = None
+        self._known: dict[str, tuple[int, int | None]] | None = None
 
     def is_constant(self, tensor: str) -> bool:
         """Whether a tensor is an initialiser, or made of one by Identity, Transpose, Reshape or Cast alone."""
@@ -155,9 +157,16 @@ class GraphView:
 
     def rank(self, tensor: str) -> int | None:
         """Number of axes of a tensor, None when it cannot be inferred."""
-        if self._ranks is None:
-            self._ranks = _infer_ranks(self.model)
-        return self._ranks.get(tensor)
+        return self._inferred().get(tensor, (0, None))[1]
+
+    def floats(self) -> set[str]:
+        """Names of all tensors of float32, constants among them."""
+        return {name for name, (kind, _) in self._inferred().items() if kind == TensorProto.FLOAT}
+
+    def _inferred(self) -> dict[str, tuple[int, int | None]]:
+        if self._known is None:
+            self._known = _infer(self.model)
+        return self._known
 
 
 def _constant_value(values: dict[str, Any]) -> NDArray[Any]:
@@ -167,28 +176,32 @@ def _constant_value(values: dict[str, Any]) -> NDArray[Any]:
     return np.asarray(value, dtype=np.float32 if "float" in kind else np.int64)
 
 
-def _infer_ranks(model: ModelProto) -> dict[str, int]:
-    """Ranks by ONNX shape inference over the structure alone: large weights become inputs, so nothing is copied."""
+def _infer(model: ModelProto) -> dict[str, tuple[int, int | None]]:
+    """Element types and ranks by ONNX shape inference over the structure alone.
+
+    Large weights become inputs, so nothing is copied.
+    """
     light = ModelProto(ir_version=model.ir_version)
     light.opset_import.extend(model.opset_import)
     graph = light.graph
-    graph.name = "ranks"
+    graph.name = "structure"
     graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
+    found: dict[str, tuple[int, int | None]] = {}
     for tensor in model.graph.initializer:
+        found[tensor.name] = (tensor.data_type, len(tensor.dims))
         if len(tensor.raw_data) <= 256:
             graph.initializer.append(tensor)
         else:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     known = onnx.shape_inference.infer_shapes(light).graph
-    return {
-        value.name: len(value.type.tensor_type.shape.dim)
-        for values in (known.input, known.value_info, known.output)
-        for value in values
-        if value.type.tensor_type.HasField("shape")
-    }
+    for values in (known.input, known.value_info, known.output):
+        for value in values:
+            kind = value.type.tensor_type
+            found[value.name] = (kind.elem_type, len(kind.shape.dim) if kind.HasField("shape") else None)
+    return found
 
 
 def node_names(model: ModelProto) -> list[str]:

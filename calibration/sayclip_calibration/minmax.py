@@ -74,7 +74,7 @@ def ranges_of(
     wanted = list(dict.fromkeys(tensors))
     inputs = {value.name for value in model.graph.input}
     inner = [tensor for tensor in wanted if tensor not in inputs]
-    runner = Runner(_with_outputs(model, inner), threads=threads)
+    runner = Runner(with_outputs(model, inner), threads=threads)
     ranges: dict[str, Range] = {}
     for number, feed in enumerate(runner.checked(feeds)):
         values = dict(zip(inner, runner.run(feed, inner), strict=True)) if inner else {}
@@ -91,7 +91,7 @@ def _range(tensor: str, values: NDArray[Any], number: int) -> Range:
     return Range(low, high)
 
 
-def _with_outputs(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
+def with_outputs(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
     """The model with more outputs; ONNX Runtime keeps the name and the value of every output whatever it rewrites."""
     made = {output for node in model.graph.node for output in node.output}
     missing = [tensor for tensor in tensors if tensor not in made]

@@ -95,7 +95,7 @@ def place(
     """
     view = GraphView(model)
     excluded, unmatched = _match(exclude, list(view.nodes))
-    front = _front(view)
+    front = signal_front(view)
     final = _final_projection(view, output)
     sites: list[Site] = []
     skipped: dict[str, str] = {}
@@ -172,7 +172,7 @@ def _match(exclude: Sequence[str], names: Sequence[str]) -> tuple[set[str], tupl
     return excluded, tuple(unmatched)
 
 
-def _front(view: GraphView) -> set[str]:
+def signal_front(view: GraphView) -> set[str]:
     """Layers of a log-mel front: by the name of their weight, and whatever leads to a logarithm linearly."""
     found: set[str] = set()
     for name, node in view.nodes.items():

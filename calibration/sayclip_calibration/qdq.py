@@ -25,6 +25,8 @@ from .store import publish, write_data, write_structure
 from .unsigned import to_unsigned
 
 ZERO_POINT = "int8.zero_point"
+# Weight as the layer reads it and its channel axis, to int8 values and one scale a channel.
+Rounded = dict[tuple[str, int], tuple[NDArray[np.int8], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -50,31 +52,42 @@ def quantise_weight(weight: NDArray[Any], axis: int) -> tuple[NDArray[np.int8], 
     return np.clip(levels, -LEVELS, LEVELS).astype(np.int8), scale
 
 
-def insert_qdq(model: ModelProto, placement: Placement, ranges: Mapping[str, Range]) -> ModelProto:
+def insert_qdq(
+    model: ModelProto,
+    placement: Placement,
+    ranges: Mapping[str, Range],
+    rounded: Rounded | None = None,
+    *,
+    keep: bool = False,
+) -> ModelProto:
     """A copy of ``model`` with the placement's layers reading quantised inputs and int8 weights.
+
+    ``rounded``: the weights in int8; those it lacks are rounded to the nearest. With ``keep`` the weights in float,
+    which nothing reads any more, stay.
 
     Raises InputError when a tensor has no range, BundleError when a weight holds NaN or infinity.
     """
-    writer = _Writer(model, placement, ranges)
+    writer = _Writer(model, placement, ranges, rounded or {})
     quantised = ModelProto()
     quantised.CopyFrom(model)
     del quantised.graph.node[:]
     quantised.graph.node.extend(writer.nodes())
     quantised.graph.initializer.extend(writer.initialisers)
-    prune(quantised)
+    if not keep:
+        prune(quantised)
     strip_notes(quantised)
     return quantised
 
 
 class _Writer:
-    def __init__(self, model: ModelProto, placement: Placement, ranges: Mapping[str, Range]) -> None:
+    def __init__(self, model: ModelProto, placement: Placement, ranges: Mapping[str, Range], rounded: Rounded) -> None:
         missing = [tensor for tensor in placement.tensors if tensor not in ranges]
         if missing:
             raise InputError(f"no range for {missing[0]}", "collect ranges for every tensor of the placement")
         self.view = GraphView(model)
         self.sites = {site.node: site for site in placement.sites}
         self.outputs = frozenset(placement.outputs)
-        self.ranges = ranges
+        self.ranges, self.rounded = ranges, rounded
         self.initialisers: list[TensorProto] = [numpy_helper.from_array(np.array(0, np.int8), ZERO_POINT)]
         self._written: set[str] = set()
 
@@ -122,7 +135,7 @@ class _Writer:
         weight = self.view.constant(site.weight)
         if not np.isfinite(weight).all():
             raise BundleError(f"the weight of {site.node} holds NaN or infinity", "export a sound checkpoint")
-        values, scale = quantise_weight(weight, site.axis)
+        values, scale = self.rounded.get((site.weight, site.axis)) or quantise_weight(weight, site.axis)
         # Zeros change nothing, but ONNX Runtime has its integer Gemm only for weights that spell them out.
         names = [f"{site.weight}.int8.{site.axis}", f"{site.weight}.scale.{site.axis}", f"{ZERO_POINT}s.{len(scale)}"]
         self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(values), names[0]))
@@ -170,7 +183,12 @@ def write_int8(
 
 
 def write_placed(
-    model: ModelProto, out_dir: str | Path, name: str, placement: Placement, ranges: Mapping[str, Range]
+    model: ModelProto,
+    out_dir: str | Path,
+    name: str,
+    placement: Placement,
+    ranges: Mapping[str, Range],
+    rounded: Rounded | None = None,
 ) -> Int8Files:
     """``write_int8`` for a graph in memory and a placement already decided."""
     if not placement.sites:
@@ -178,7 +196,7 @@ def write_placed(
         raise BundleError(f"{name} has no layer to quantise ({reasons})", "ship it in fp32 or exclude fewer layers")
     out = Path(out_dir)
     files = Int8Files(out / f"{name}.int8.onnx", out / f"{name}.int8-u8.onnx", out / f"{name}.int8.data")
-    master = insert_qdq(model, placement, ranges)
+    master = insert_qdq(model, placement, ranges, rounded)
     try:
         with publish(out, [files.data.name, files.master.name, files.unsigned.name]) as drafts:
             write_data(master, drafts / files.data.name)

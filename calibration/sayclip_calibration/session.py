@@ -53,6 +53,10 @@ class Runner:
             problem = f"ONNX Runtime refuses the feed {shapes} ({_brief(error)})"
             raise BackendError(problem, "give inputs of the shapes the encoder was exported for") from error
 
+    def run_all(self, feed: Feed) -> dict[str, NDArray[Any]]:
+        """All outputs by name for one checked feed."""
+        return dict(zip(self.outputs, self.run(feed, self.outputs), strict=True))
+
     def checked(self, feeds: Iterable[Feed]) -> Iterator[dict[str, NDArray[Any]]]:
         """Pass feeds through, refusing the first bad one before it reaches the graph.
 

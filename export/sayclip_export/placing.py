@@ -1,8 +1,6 @@
 """Where an exported bundle goes: a new folder, or one that is a bundle already and gains encoders.
 
-The bundle is made in a folder beside its place and changes places with what was there once all of it is verified, so
-that a full disk or a refusal leaves the old bundle as it was. So does a kill, except between the two renames of the
-change: then it lies whole in a hidden folder beside its place.
+How it gets there in one step: ``sayclip.bundle.placing``.
 """
 
 from __future__ import annotations
@@ -10,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sayclip.bundle.entries import EncoderEntry
 from sayclip.bundle.files import verify_files
 from sayclip.bundle.manifest import FILE, Manifest
+from sayclip.bundle.placing import made_beside
 from sayclip.errors import BundleError
 from sayclip_export.readers.errors import CheckpointError
 
@@ -70,44 +68,10 @@ def place(out: Path) -> Iterator[tuple[Path, Manifest | None]]:
     ``require_place``, and CheckpointError where ``out`` cannot be written.
     """
     before = require_place(out)
-    out = out.absolute()  # "." has no name to build on
-    parents = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]
-    fresh: Path | None = None
+    out = out.absolute()
     try:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        with made_beside(out) as fresh:
             yield fresh, before
-            fresh.chmod(0o755)  # mkdtemp lets nobody else read
-            swap(fresh, out)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise CheckpointError(f"{out} cannot be written ({reason})", "name a writable place with room") from error
-    except BaseException:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
-        for parent in parents:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        raise
-
-
-def swap(fresh: Path, out: Path) -> None:
-    """Put ``fresh`` where ``out`` is, if anything is; what was there goes only when the new one stands.
-
-    Raises OSError, and what was there is back in its place then.
-    """
-    if not out.exists():
-        fresh.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    try:
-        out.rename(old / out.name)
-        try:
-            fresh.rename(out)
-        except OSError:
-            (old / out.name).rename(out)
-            raise
-    finally:
-        if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"{out} cannot be written ({reason})", "name a writable place with room") from error

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import sayclip
+from sayclip.bundle import placing
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError
-from sayclip_export import placing
 from sayclip_export.clip_export import export_clip
 from sayclip_export.placing import keep, place, require_place
 from sayclip_export.readers.errors import CheckpointError
@@ -91,6 +91,13 @@ def test_the_folder_one_stands_in_may_be_replaced(
     assert Manifest.read(bundle).space
 
 
+@pytest.fixture
+def two_renames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where folders cannot change places in one step."""
+    monkeypatch.setattr(placing, "_exchange", lambda one, two: False)
+
+
+@pytest.mark.usefixtures("two_renames")
 def test_a_first_rename_that_fails_leaves_nothing_beside(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = content(bundle)
 
@@ -103,6 +110,7 @@ def test_a_first_rename_that_fails_leaves_nothing_beside(bundle: Path, monkeypat
     assert content(bundle) == before
 
 
+@pytest.mark.usefixtures("two_renames")
 def test_a_swap_that_fails_puts_the_old_bundle_back(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before, rename = content(bundle), Path.rename
 
@@ -115,6 +123,38 @@ def test_a_swap_that_fails_puts_the_old_bundle_back(bundle: Path, monkeypatch: p
     with pytest.raises(CheckpointError, match="Input/output error"), place(bundle) as (fresh, _):
         (fresh / "new").write_bytes(b"")
     assert content(bundle) == before
+
+
+@pytest.mark.usefixtures("two_renames")
+def test_without_an_exchange_two_renames_do(bundle: Path) -> None:
+    with place(bundle) as (fresh, before):
+        assert before is not None
+        keep(before, before.space, before.width, [], fresh)
+        (fresh / "new").write_bytes(b"")
+        before.write(fresh)
+    assert (bundle / "new").exists()
+
+
+def test_the_bundle_is_never_missing_while_another_takes_its_place(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file system can: nothing is renamed on the way, the two folders change places."""
+
+    def failing(self: Path, target: Any) -> Path:
+        raise AssertionError(f"{self} is renamed")
+
+    with place(bundle) as (fresh, before):
+        assert before is not None
+        keep(before, before.space, before.width, [], fresh)
+        before.write(fresh)
+        one, two = fresh / "one", fresh / "two"
+        one.mkdir()
+        two.mkdir()
+        if not placing._exchange(one, two):
+            pytest.skip("the file system of the temporary folder cannot exchange folders")
+        (fresh / "new").write_bytes(b"")
+        monkeypatch.setattr(placing.Path, "rename", failing)
+    assert (bundle / "new").exists()
 
 
 def test_a_damaged_bundle_is_not_added_to(bundle: Path) -> None:

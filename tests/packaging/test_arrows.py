@@ -26,7 +26,11 @@ WINGS = {
         {"sayclip"},
         {"numpy", "torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "tensorrt_rtx"},
     ),
-    "calibration": ("sayclip_calibration", {"sayclip"}, {"numpy", "onnx", "onnxruntime", "google"}),  # google.protobuf
+    "calibration": (
+        "sayclip_calibration",
+        {"sayclip"},
+        {"numpy", "onnx", "onnxruntime", "google", "matplotlib", "modelopt"},  # google.protobuf
+    ),
     "training": (
         "sayclip_training",
         {"sayclip", "sayclip_export", "sayclip_calibration"},

@@ -24,13 +24,13 @@ from sayclip.bundle.entries import (
 )
 from sayclip.bundle.files import describe_file
 from sayclip.bundle.manifest import Manifest
+from sayclip.bundle.placing import swap
 from sayclip.errors import BundleError
 from sayclip_calibration.calibrate import quantise_encoder
 from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
 from sayclip_export.graphs import Feeds
 from sayclip_export.halves import round_to_halves, store_halves
-from sayclip_export.placing import swap
 from sayclip_training.demo_data import renders
 
 NOTICE = (

@@ -95,7 +95,8 @@ class LogMel(nn.Module):
         return (real * real + imaginary * imaginary).transpose(1, 2) @ self.mel
 
     def forward(self, waveform: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        log_mel = torch.log(self.power(waveform) + 1e-8)
+        # A clamp and no sum: exporters take adding 1e-8 for adding nothing, and log 0 is NaN where padding is masked.
+        log_mel = torch.log(self.power(waveform).clamp(min=1e-8))
         start = torch.arange(log_mel.shape[1], device=waveform.device, dtype=length.dtype) * self.hop
         return log_mel, (start + self.window)[None, :] <= length[:, None]
 

@@ -1,0 +1,85 @@
+"""One layer at a time: what int8 makes of its output, on rows of real activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graph import GraphView
+from .minmax import LEVELS, scale_of
+from .placement import Site
+from .scales import METHODS, Histogram
+
+Rows = NDArray[np.float32]
+COMPENSATED = 0.4  # of a weight's rounding error, what about is left of it in the outputs by `compensate`
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The largest magnitude to represent, the method that gave it, and the relative squared error it leads to."""
+
+    method: str
+    absmax: float
+    error: float
+
+
+def matrix(view: GraphView, site: Site) -> Rows:
+    """The weight of a MatMul or Gemm as [products, channels]."""
+    weight: Rows = view.constant(site.weight)
+    return weight if site.axis == 1 else weight.T
+
+
+def rounded(values: Rows, absmax: float) -> Rows:
+    """``values`` as int8 holds them: symmetric, 127 levels up to ``absmax``, clipped beyond."""
+    scale = scale_of(absmax)
+    result: Rows = np.clip(np.rint(values / scale), -LEVELS, LEVELS) * scale
+    return result
+
+
+def rounded_columns(weight: Rows) -> Rows:
+    """A weight [products, channels] as int8 holds it, with one scale a channel."""
+    absmax = np.abs(weight).max(axis=0)
+    scale = np.where(absmax == 0, 1.0, absmax).astype(np.float32) / np.float32(LEVELS)
+    result: Rows = np.clip(np.rint(weight / scale), -LEVELS, LEVELS) * scale
+    return result
+
+
+def relative_error(rows: Rows, absmax: float, columns: Sequence[Rows], wanted: Sequence[Rows]) -> float:
+    """Squared error of int8 products to ``wanted``, relative to the square of these, summed over the layers."""
+    seen = rounded(rows, absmax)
+    total = 0.0
+    for weight, output in zip(columns, wanted, strict=True):
+        power = float(np.square(output, dtype=np.float64).sum())
+        total += float(np.square(seen @ weight - output, dtype=np.float64).sum()) / max(power, 1e-30)
+    return total
+
+
+def best_threshold(
+    rows: Rows,
+    channels: Rows,
+    weights: Sequence[Rows],
+    wanted: Sequence[Rows],
+    histogram: Histogram | None = None,
+    methods: Sequence[str] = tuple(METHODS),
+) -> Threshold:
+    """The method whose threshold harms the layers that read an activation least; the earlier one of equals.
+
+    ``rows`` [n, C]: what the layers read; ``channels`` [C]: its largest magnitudes over all inputs; ``weights`` each
+    [C, channels out]; ``wanted``: their products in float. ``histogram`` None: that of ``rows``.
+    """
+    if histogram is None:
+        histogram = Histogram()
+        histogram.add(rows)
+        histogram.absmax = max(histogram.absmax, float(channels.max()))
+    columns = [weight + COMPENSATED * (rounded_columns(weight) - weight) for weight in weights]
+    best: Threshold | None = None
+    for method in methods:
+        absmax = METHODS[method](histogram)
+        error = relative_error(rows, absmax, columns, wanted)
+        if best is None or error < best.error:
+            best = Threshold(method, absmax, error)
+    assert best is not None
+    return best
