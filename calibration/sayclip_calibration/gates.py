@@ -35,11 +35,11 @@ class Limits:
 
     mean: float = 0.995
     worst: float = 0.98
-    centred_worst: float = 0.9
-    """In place of ``worst`` where embeddings are centred: one that lies near the mean turns far for little."""
     recall: float = 0.01
     keywords: float = 0.95
     boundaries: float = 0.95
+    centred_worst: float = 0.9
+    """In place of ``worst`` where embeddings are centred: one that lies near the mean turns far for little."""
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -20,6 +20,7 @@ from .graph import GraphView, attributes
 
 LAYERS = ("Conv", "MatMul", "Gemm")
 FRONT_PREFIX = "front."  # weights of a signal front that is written as layers: DFT basis, mel filter bank
+OUT = ".out"
 SMALLEST_SIDE = 16  # below this an int8 kernel pads more than it computes
 _MOVERS = frozenset({"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Pad"})
 _NONLINEAR = frozenset({"Softmax", "LayerNormalization", "Erf", "Gelu", "Relu", "LeakyRelu", "Tanh", "Sigmoid", "Elu"})
@@ -55,6 +56,8 @@ class Placement:
     unmatched: tuple[str, ...] = ()
     """Entries of ``exclude`` that named no node."""
     conv_outputs: bool = False
+    float_outputs: frozenset[str] = frozenset()
+    """Outputs of convolutions that stay in float all the same."""
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -69,7 +72,13 @@ class Placement:
         """
         layers = set(self.nodes)
         convs = (site for site in self.sites if self.conv_outputs and site.op == "Conv")
-        return tuple(site.output for site in convs if layers.issuperset(site.readers))
+        outputs = (site.output for site in convs if layers.issuperset(site.readers))
+        return tuple(output for output in outputs if output not in self.float_outputs)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What can be given back: layers by node name, and quantised outputs as ``<tensor>.out``."""
+        return (*self.nodes, *(f"{output}{OUT}" for output in self.outputs))
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -77,10 +86,12 @@ class Placement:
         return tuple(dict.fromkeys([*(site.activation for site in self.sites), *self.outputs]))
 
     def without(self, nodes: Sequence[str], reason: str) -> Placement:
-        """The same placement with some layers given back to float."""
-        away = {site.node: reason for site in self.sites if site.node in set(nodes)}
+        """The same placement with some of its ``parts`` given back to float."""
+        given = set(nodes)
+        away = {site.node: reason for site in self.sites if site.node in given}
         sites = tuple(site for site in self.sites if site.node not in away)
-        return Placement(sites, {**self.skipped, **away}, self.unmatched, self.conv_outputs)
+        bare = self.float_outputs | {name[: -len(OUT)] for name in given if name.endswith(OUT)}
+        return Placement(sites, {**self.skipped, **away}, self.unmatched, self.conv_outputs, bare)
 
 
 def place(

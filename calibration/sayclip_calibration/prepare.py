@@ -19,13 +19,13 @@ from . import smooth
 from .batching import in_batches, padded
 from .compensate import round_weights
 from .cosine import OUTPUT
-from .graph import GraphView
-from .layers import best_threshold, matrix
+from .graph import GraphView, attributes
+from .layers import best_threshold, frame_error, matrix
 from .minmax import Range
 from .patches import patches_to_products
 from .placement import Placement, place
 from .qdq import Rounded, insert_qdq
-from .scales import METHODS, mse
+from .scales import METHODS
 from .session import Feed, Runner
 from .statistics import Statistics, collect
 from .tables import halve_tables
@@ -65,6 +65,8 @@ class Way:
     placement: Placement
     scales: Scales
     smoothings: tuple[smooth.Smoothing, ...]
+    work: dict[str, float]
+    """Multiplications of each layer over the calibration inputs."""
 
     @property
     def ranges(self) -> dict[str, Range]:
@@ -138,7 +140,9 @@ class _Preparing:
     ) -> list[Way]:
         view, how = GraphView(model), self.options.scales
         tried = (SEARCH, "minmax") if how == SEARCH else (how,)
-        return [Way(model, placement, choose_scales(view, placement, statistics, one), smoothings) for one in tried]
+        work = multiplications(view, placement, statistics)
+        chosen = [choose_scales(view, placement, statistics, one) for one in tried]
+        return [Way(model, placement, scales, smoothings, work) for scales in chosen]
 
     def best(self, original: ModelProto, ways: Sequence[Way], feeds: Sequence[Feed]) -> Way:
         """The way whose embeddings, weights rounded to the nearest, are least far from those in float."""
@@ -166,11 +170,26 @@ class _Preparing:
         return round_weights(GraphView(way.model), way.placement, statistics, way.ranges, step)
 
 
+def multiplications(view: GraphView, placement: Placement, statistics: Mapping[str, Statistics]) -> dict[str, float]:
+    """How many products each layer of ``placement`` made, from how many values it read."""
+    found = {}
+    for site in placement.sites:
+        values = float(statistics[site.activation].histogram.counts.sum())
+        if site.op != "Conv":
+            found[site.node] = values * site.channels
+            continue
+        about = attributes(view.nodes[site.node])
+        channels = view.constant(site.weight).shape[1] * about.get("group", 1)
+        positions = values / channels / float(np.prod(about.get("strides", [1])))
+        found[site.node] = positions * site.reduction * site.channels
+    return found
+
+
 def choose_scales(view: GraphView, placement: Placement, statistics: Mapping[str, Statistics], how: str) -> Scales:
     """Method, largest magnitude seen and largest magnitude represented, for each tensor of ``placement``.
 
-    ``search`` takes what gives the layers that read a tensor the least error on the kept rows; inputs of convolutions,
-    of which no rows are kept, take the least squared error of their own.
+    ``search`` takes what gives the layers that read a tensor the least error on the kept rows. Of what convolutions
+    read and give the kept frames themselves count, each as much as any other: norms behind make quiet ones loud.
     """
     readers: dict[str, list[NDArray[np.float32]]] = {}
     for site in placement.sites:
@@ -188,5 +207,6 @@ def choose_scales(view: GraphView, placement: Placement, statistics: Mapping[str
             best = best_threshold(seen.rows, seen.channels, weights, wanted, seen.histogram)
             chosen[tensor] = (best.method, largest, best.absmax)
         else:
-            chosen[tensor] = ("mse", largest, mse(seen.histogram))
+            method = min(METHODS, key=lambda one: frame_error(seen.rows, METHODS[one](seen.histogram)))
+            chosen[tensor] = (method, largest, METHODS[method](seen.histogram))
     return chosen

@@ -15,7 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from .agreement import Outputs, join
 from .minmax import Range
-from .placement import Placement
+from .placement import OUT, Placement
 from .qdq import Rounded, insert_qdq
 from .session import Feed, Runner
 
@@ -45,11 +45,12 @@ class Probe:
         switched, self._switches = with_switches(model, placement, ranges, rounded)
         self._runner = Runner(switched, threads=threads)
 
-    def __call__(self, nodes: Collection[str], feeds: int | None = None) -> Outputs:
-        """All outputs, a row a sample, with ``nodes`` in int8; of the first ``feeds`` feeds, or of all."""
-        chosen = self.placement.without([name for name in self.placement.nodes if name not in nodes], "in float")
-        on = {*chosen.nodes, *(f"{tensor}.out" for tensor in chosen.outputs)}
-        switches = {name: np.array(layer in on) for layer, name in self._switches.items()}
+    def __call__(self, parts: Collection[str], feeds: int | None = None) -> Outputs:
+        """All outputs, a row a sample, with these ``parts`` of the placement in int8; of the first ``feeds``, or all.
+
+        The output of a convolution counts alone too, though no graph would be written that way.
+        """
+        switches = {name: np.array(part in parts) for part, name in self._switches.items()}
         return join([self._runner.run_all({**feed, **switches}) for feed in self.feeds[:feeds]])
 
 
@@ -58,7 +59,7 @@ def with_switches(
 ) -> tuple[ModelProto, dict[str, str]]:
     """``model`` with every layer of ``placement`` in int8 or float by a bool scalar, and their inputs' names by layer.
 
-    A quantised output of a convolution has a switch of its own, under ``<tensor>.out``.
+    A quantised output of a convolution has a switch of its own; see ``Placement.parts``.
     """
     quantised = insert_qdq(model, placement, ranges, rounded, keep=True)
     switches: dict[str, str] = {}
@@ -88,7 +89,7 @@ def with_switches(
         nodes.append(copy)
         for tensor in placement.outputs:
             if f"{tensor}.dequantised" in node.output:
-                renamed[f"{tensor}.dequantised"] = pick(f"{tensor}.out", f"{tensor}.dequantised", tensor)
+                renamed[f"{tensor}.dequantised"] = pick(f"{tensor}{OUT}", f"{tensor}.dequantised", tensor)
     del quantised.graph.node[:]
     quantised.graph.node.extend(nodes)
     quantised.graph.input.extend(

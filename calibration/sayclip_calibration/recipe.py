@@ -19,7 +19,7 @@ from .half import to_half, write_half
 from .prepare import Options, prepare
 from .probe import Probe
 from .qdq import write_placed
-from .search import Point, give_back, rank
+from .search import SEARCHED, Point, give_back, rank
 from .sensitivity import LayerDamage
 from .session import Feed, Runner
 
@@ -85,7 +85,8 @@ def calibrate_encoder(
         progress(f"{name}: {what}", done, total)
 
     ranked = rank(probe, RANKED_OF.get(name, RANKED), labelled)
-    found = give_back(probe, gate, ranked, labelled)
+    feeds = -(-SEARCHED // BATCH_OF.get(name, BATCH))
+    found = give_back(probe, gate, ranked, way.work, feeds, labelled)
     del probe
     final = way.placement.without(found.given_back, "given back to fp32 by the gates")
     write_placed(way.model, out, name, final, ranges, rounded)

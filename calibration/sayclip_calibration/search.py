@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,8 +11,10 @@ import numpy as np
 from .agreement import Outputs
 from .cosine import OUTPUT, cosines
 from .gates import Gate, Judgement
-from .placement import Placement
+from .placement import OUT, Placement
 from .sensitivity import LayerDamage
+
+SEARCHED = 32  # samples that choices are judged on; the one that is taken is judged on all
 
 Progress = Callable[[str, int, "int | None"], None]
 
@@ -23,16 +25,16 @@ class Choices(Protocol):
     placement: Placement
     reference: Outputs
 
-    def __call__(self, nodes: Collection[str], feeds: int | None = None) -> Outputs: ...
+    def __call__(self, parts: Collection[str], feeds: int | None = None) -> Outputs: ...
 
 
 @dataclass(frozen=True)
 class Point:
-    """One choice that was judged: how many layers were given back, and what that gave."""
+    """One choice that was judged: how much was given back, and what that gave."""
 
     given_back: int
     int8_share: float
-    """Share of the layers' multiplications (for one output value each) that int8 does."""
+    """Share of the layers' multiplications that int8 does, of those that it could do."""
     mean: float
     worst: float
     passed: bool
@@ -40,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Found:
-    """Layers given back, the judgement with them in float, and every choice that was judged on the way."""
+    """What is given back, the judgement with that in float, and every choice that was judged on the way."""
 
     given_back: tuple[str, ...]
     judgement: Judgement
@@ -48,68 +50,129 @@ class Found:
 
 
 def rank(probe: Choices, feeds: int, progress: Progress) -> tuple[LayerDamage, ...]:
-    """Every layer alone in int8, on the first ``feeds`` feeds, most damaging first.
+    """Every part of the placement alone in int8, on the first ``feeds`` feeds, most damaging first.
 
     Damage is the squared distance of embeddings, which unlike a cosine near 1 does not drown in rounding; the figures
     kept are cosines.
     """
     name = OUTPUT if OUTPUT in probe.reference else next(iter(probe.reference))
+    kinds = {site.node: site.op for site in probe.placement.sites}
+    parts = probe.placement.parts
     found: list[tuple[float, LayerDamage]] = []
-    for done, site in enumerate(probe.placement.sites, start=1):
-        seen = probe([site.node], feeds)[name]
+    for done, part in enumerate(parts, start=1):
+        seen = probe([part], feeds)[name]
         reference = probe.reference[name][: len(seen)]
         report = cosines([reference], [seen])
         damage = float(np.square(seen.astype(np.float64) - reference).sum())
-        found.append((damage, LayerDamage(site.node, site.op, report.mean, report.worst)))
-        progress("sensitivity", done, len(probe.placement.sites))
+        kind = kinds.get(part, "Conv output")
+        found.append((damage, LayerDamage(part, kind, report.mean, report.worst)))
+        progress("sensitivity", done, len(parts))
     return tuple(layer for _, layer in sorted(found, key=lambda pair: (-pair[0], pair[1].node)))
 
 
-def give_back(probe: Choices, gate: Gate, ranked: Sequence[LayerDamage], progress: Progress) -> Found:
+def give_back(
+    probe: Choices,
+    gate: Gate,
+    ranked: Sequence[LayerDamage],
+    work: Mapping[str, float],
+    feeds: int,
+    progress: Progress,
+) -> Found:
     """The shortest prefix of ``ranked`` to give back so that ``gate`` holds, less what turns out not to be needed.
 
-    Where not even all but one layer in float is enough, nothing is given back: the judgement then says what is missed.
+    ``work``: multiplications of each layer; of those not needed the costliest are taken back first. Choices are judged
+    on the first ``feeds`` feeds, and where the one found does not hold on all of them the next layers go too. Where not
+    even all but one layer in float is enough, nothing is given back: the judgement then says what is missed.
     """
-    order = [layer.node for layer in ranked]
-    macs = {site.node: float(site.reduction * site.channels) for site in probe.placement.sites}
-    points: dict[frozenset[str], tuple[Point, Judgement]] = {}
+    search = _Search(probe, gate, [layer.node for layer in ranked], work, feeds, progress)
+    if search.judged([]).passed:
+        back: list[str] = []
+    else:
+        back = search.prefix()
+        if back:
+            back = search.needed(back)
+    judgement = search.on_all(back)
+    while back and not judgement.passed:
+        left = [part for part in search.order if part not in back]
+        if len(left) < 2:
+            break
+        back = [*back, left[0]]
+        judgement = search.on_all(back)
+    if not judgement.passed and back:
+        back, judgement = [], search.on_all([])
+    told = sorted(search.points.values(), key=lambda pair: (pair[0].given_back, -pair[0].mean))
+    kept = set(back)
+    return Found(tuple(part for part in search.order if part in kept), judgement, tuple(point for point, _ in told))
 
-    def judged(back: Sequence[str]) -> Judgement:
+
+class _Search:
+    def __init__(
+        self,
+        probe: Choices,
+        gate: Gate,
+        order: list[str],
+        work: Mapping[str, float],
+        feeds: int,
+        progress: Progress,
+    ) -> None:
+        self.probe, self.order, self.work, self.feeds, self.progress = probe, order, work, feeds, progress
+        self.gate = gate
+        self.points: dict[frozenset[str], tuple[Point, Judgement]] = {}
+        self._all: dict[frozenset[str], Judgement] = {}
+
+    def judged(self, back: Sequence[str]) -> Judgement:
+        """On the first feeds."""
         key = frozenset(back)
-        if key not in points:
-            kept = [node for node in order if node not in key]
-            judgement = gate.judge(probe.reference, probe(kept))
-            share = sum(macs[node] for node in kept) / max(sum(macs.values()), 1.0)
+        if key not in self.points:
+            seen = self.probe(self._kept(key), self.feeds)
+            count = len(next(iter(seen.values())))
+            reference = {name: value[:count] for name, value in self.probe.reference.items()}
+            whole = count == len(next(iter(self.probe.reference.values())))
+            gate = self.gate if whole else self.gate.subset(range(count))
+            judgement = gate.judge(reference, seen)
+            if whole:
+                self._all[key] = judgement
+            share = sum(self.work.get(part, 0.0) for part in self._kept(key)) / max(sum(self.work.values()), 1e-30)
             point = Point(len(key), share, judgement.mean, judgement.worst, judgement.passed)
-            points[key] = point, judgement
-            progress("giving back", len(points), None)
-        return points[key][1]
+            self.points[key] = point, judgement
+            self.progress("giving back", len(self.points), None)
+        return self.points[key][1]
 
-    def found(back: Sequence[str]) -> Found:
-        told = sorted((point for point, _ in points.values()), key=lambda point: (point.given_back, -point.mean))
-        return Found(tuple(node for node in order if node in set(back)), judged(back), tuple(told))
+    def on_all(self, back: Sequence[str]) -> Judgement:
+        key = frozenset(back)
+        if key not in self._all:
+            self._all[key] = self.gate.judge(self.probe.reference, self.probe(self._kept(key)))
+        return self._all[key]
 
-    if judged([]).passed:
-        return found([])
-    few = 1
-    while few < len(order) and not judged(order[:few]).passed:
-        few *= 2
-    few = min(few, len(order) - 1)
-    if few < 1 or not judged(order[:few]).passed:
-        return found([])
-    low, high = few // 2, few  # the prefix of `low` fails, that of `high` holds
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if judged(order[:middle]).passed else (middle, high)
-    back = order[:high]
-    size = max(1, (len(back) - 1) // 2)
-    while size and len(back) > 1:  # the last one crossed the gate, so it is needed; of the others try pieces, then each
-        place = len(back) - 1
-        while place > 0:
-            start = max(0, place - size)
-            fewer = back[:start] + back[place:]
-            if judged(fewer).passed:
+    def _kept(self, back: frozenset[str]) -> list[str]:
+        """The parts in int8, as a graph would be written: an output only between layers in int8."""
+        placement = self.probe.placement.without(sorted(back), "given back")
+        return [part for part in placement.parts if part not in back]
+
+    def prefix(self) -> list[str]:
+        """The shortest beginning of the ranking that is enough, or nothing."""
+        order = self.order
+        few = 1
+        while few < len(order) and not self.judged(order[:few]).passed:
+            few *= 2
+        few = min(few, len(order) - 1)
+        if few < 1 or not self.judged(order[:few]).passed:
+            return []
+        low, high = few // 2, few  # that of `low` fails, that of `high` holds
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.judged(order[:middle]).passed else (middle, high)
+        return order[:high]
+
+    def needed(self, back: list[str]) -> list[str]:
+        """What of ``back`` cannot be taken back; the last of it crossed the gate, so it is not tried."""
+        for part in sorted(back[:-1], key=lambda part: (-self.work.get(part, 0.0), self.order.index(part))):
+            fewer = [other for other in back if other != part]
+            if self.judged(fewer).passed:
                 back = fewer
-            place = start
-        size //= 2
-    return found(back)
+        return back
+
+
+def is_output(part: str) -> bool:
+    """Whether a part is the output of a convolution and no layer."""
+    return part.endswith(OUT)

@@ -22,9 +22,9 @@ ROWS = 384  # rows kept of a tensor: enough that a layer's error on them ranks i
 
 @dataclass
 class Statistics:
-    """One float tensor over all calibration inputs; ``channels`` and ``rows`` follow its last axis.
+    """One float tensor over all calibration inputs; ``rows`` hold its channels, the last axis of all but images.
 
-    ``channels``: largest magnitude of each, f32 [C], or None where the last axis changes its size (time).
+    ``channels``: largest magnitude of each, f32 [C]; None for what convolutions read, whose channels come second.
     ``rows``: f32 [at most ROWS, C], chosen by seed, evenly from all inputs. ``moment``: f32 [C, C], the sum of all
     rows' outer products with themselves.
     """
@@ -52,9 +52,13 @@ class Statistics:
         """Take in one input's values; ``count`` rows of it are kept."""
         self.histogram.add(values)
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-        if not by_channel:
-            return
+        if not by_channel:  # [B, C, ...] of a convolution
+            values = np.moveaxis(values, 1, -1) if values.ndim > 2 else values
         rows = values.reshape(-1, values.shape[-1])
+        if not by_channel:
+            chosen = np.sort(random.permutation(len(rows))[:count])
+            self.pieces.append(rows[chosen].copy())
+            return
         largest = np.abs(rows).max(axis=0)
         self.channels = largest if self.channels is None else np.maximum(self.channels, largest)
         chosen = np.sort(random.permutation(len(rows))[:count])

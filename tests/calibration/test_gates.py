@@ -80,7 +80,7 @@ def test_what_all_embeddings_share_is_no_agreement() -> None:
 
 def test_an_encoder_that_gives_one_embedding_for_everything_finds_nothing() -> None:
     collapsed = np.repeat(rows(1), 40, axis=0)
-    judgement = Gate(Limits(-1, -1, 0.01)).judge({"embedding": rows(40)}, {"embedding": collapsed})
+    judgement = Gate(Limits(-1, -1, 0.01, centred_worst=-1)).judge({"embedding": rows(40)}, {"embedding": collapsed})
     assert judgement.recall["recall@1"] == -1.0
     assert judgement.recall["recall@10"] == -1.0
     assert "change of recall@1 is -1.0000, wanted at least -0.025" in judgement.failed
@@ -91,7 +91,7 @@ def test_recall_may_lose_a_hundredth_or_one_query(count: int, lost: int, passed:
     gallery = np.eye(count, dtype=np.float32)
     seen = gallery.copy()
     seen[:lost] = np.roll(gallery, 40, axis=0)[:lost] if count > 50 else np.roll(gallery, 11, axis=0)[:lost]
-    judgement = Gate(Limits(-1, -1), Retrieval(QUERIES, gallery, np.eye(count, dtype=bool))).judge(
+    judgement = Gate(Limits(-1, -1, centred_worst=-1), Retrieval(QUERIES, gallery, np.eye(count, dtype=bool))).judge(
         {"embedding": gallery}, {"embedding": seen}
     )
     assert judgement.recall["recall@1"] == pytest.approx(-lost / count)
@@ -102,7 +102,7 @@ def test_pairs_are_the_truth_where_there_are_any() -> None:
     """What int8 finds better than fp32 is a gain, not a difference."""
     gallery = np.eye(12, dtype=np.float32)
     wrong = np.roll(gallery, 1, axis=0)
-    judgement = Gate(Limits(-1, -1), Retrieval(QUERIES, gallery, np.eye(12, dtype=bool))).judge(
+    judgement = Gate(Limits(-1, -1, centred_worst=-1), Retrieval(QUERIES, gallery, np.eye(12, dtype=bool))).judge(
         {"embedding": wrong}, {"embedding": gallery}
     )
     assert judgement.recall["recall@1"] == 1.0
@@ -113,7 +113,7 @@ def test_pictures_are_the_gallery_of_others_queries() -> None:
     gallery = np.eye(12, dtype=np.float32)
     seen = gallery[::-1].copy()
     for relevant in (np.eye(12, dtype=bool), None):
-        judgement = Gate(Limits(-1, -1), Retrieval(GALLERY, gallery, relevant)).judge(
+        judgement = Gate(Limits(-1, -1, centred_worst=-1), Retrieval(GALLERY, gallery, relevant)).judge(
             {"embedding": gallery}, {"embedding": seen}
         )
         assert judgement.recall["recall@1"] == -1.0
@@ -237,7 +237,7 @@ def test_without_pairs_a_hair_makes_no_difference_and_damage_does() -> None:
     for seed in range(10):
         one, others = rows(64, 64, seed=seed), rows(128, 64, seed=seed + 100)
         for role in (QUERIES, GALLERY):
-            gate = Gate(Limits(-1, -1), Retrieval(role, others))
+            gate = Gate(Limits(-1, -1, centred_worst=-1), Retrieval(role, others))
             assert gate.judge({"embedding": one}, {"embedding": turned(one, 0.9999, seed)}).passed
             assert not gate.judge({"embedding": one}, {"embedding": turned(one, 0.8, seed)}).passed
 
