@@ -20,6 +20,14 @@ def add(subparsers: Any) -> None:
     demo.add_argument("--readme", type=Path, help="put the table between the figures markers of this file")
     demo.add_argument("--json", action="store_true", help="print JSON instead of the table")
     demo.set_defaults(run=_demo)
+    int8 = kinds.add_parser("int8", help="full-size encoders of hard random weights: what int8 costs and gains")
+    int8.add_argument("--work", type=Path, default=Path("work/int8"), help="where bundles and recordings are kept")
+    int8.add_argument("--demo", type=Path, help="folder of the sayclip_demo package (default: the installed one)")
+    int8.add_argument("--items", type=int, default=1000, help="pictures, texts and recordings to embed")
+    int8.add_argument("--turns", type=int, default=12, help="rounds of timing")
+    int8.add_argument("--out", type=Path, help="write the table (.md) and the numbers (.json) under this name")
+    int8.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    int8.set_defaults(run=_int8)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -48,4 +56,52 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.readme:
         table.insert(arguments.readme, text)
     print(json.dumps(report, indent=1) if arguments.json else text)
+    return 0
+
+
+def _int8(arguments: argparse.Namespace) -> int:
+    from sayclip.bundle.manifest import Manifest
+    from sayclip_benchmarks.demo import speed
+    from sayclip_benchmarks.demo.data import read_demo
+    from sayclip_benchmarks.int8 import making, measure, table
+
+    work: Path = arguments.work.absolute()
+    given = making.inputs(read_demo(arguments.demo), work, arguments.items)
+    reports = making.bundles(work, given)
+    found: dict[str, Any] = {}
+    for name, report in reports.items():
+        folder = "speech" if name == "speech" else "clip"
+        int8 = report["precisions"]["int8"]
+        embedded = [measure.embed(work / folder, name, given, one) for one in ("fp32", measure.precision_here())]
+        taken = [point for point in int8["points"] if point["given_back"] == len(int8["given_back"])]
+        found[name] = {
+            "sha256": Manifest.read(work / folder).entry(name).graphs[measure.precision_here()].sha256,
+            "agreement": measure.agreement(*embedded),
+            "speed": measure.speed(work / folder, name, given, arguments.turns),
+            "engine_bytes": {one: making.engines(work, folder, name, one) for one in ("fp32", "int8")},
+            "calibration": {
+                "seconds": int8["seconds"],
+                "peak_memory_bytes": int8["peak_memory_bytes"],
+                "samples": int8["data"]["calibration"],
+                "passed": int8["passed"],
+                "missed": int8["gates"]["missed"],
+            },
+            "points": int8["points"],
+            "given_back": [layer["node"] for layer in int8["given_back"]],
+            "int8_share": max((point["int8_share"] for point in taken), default=1.0),
+        }
+    document = {
+        "items": arguments.items,
+        "environment": {
+            **speed.environment(),
+            **measure.versions(["torch", "transformers", "openvino", "tensorrt-rtx"]),
+        },
+        "encoders": found,
+    }
+    text = table.markdown(document)
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
+        arguments.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(document, indent=1) if arguments.json else text)
     return 0

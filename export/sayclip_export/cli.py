@@ -58,6 +58,9 @@ def add(subparsers: Any) -> None:
     )
     full.add_argument("--only", metavar="TEXT", default="", help="only models whose name holds TEXT")
     full.add_argument("--out", type=Path, help="write the table (.md) and the numbers (.json) under this name")
+    full.add_argument(
+        "--hard", type=Path, metavar="DIR", help="only write the bundles clip and speech, which int8 finds hard, there"
+    )
     full.set_defaults(run=_full_size)
 
 
@@ -152,8 +155,11 @@ def _full_size(arguments: argparse.Namespace) -> int:
     import json
 
     from sayclip.errors import InputError
-    from sayclip_export import full_size
+    from sayclip_export import full_size, hard
 
+    if arguments.hard:
+        hard.write(arguments.hard, lambda line: print(line, file=sys.stderr, flush=True))
+        return 0
     chosen = [name for name in full_size.MODELS if arguments.only.casefold() in name.casefold()]
     if not chosen:
         raise InputError(f"no model is called {arguments.only!r}", f"choose of {', '.join(full_size.MODELS)}")

@@ -43,8 +43,11 @@ def test_switches_give_what_the_graph_with_these_layers_gives(encoder: Any) -> N
         runner = Runner(insert_qdq(model, left, ranges))
         wanted = np.concatenate([runner.run(feed, ["embedding"])[0] for feed in encoder.feeds])
         seen = probe(left.parts)["embedding"]
-        # A value between two levels may fall to either, as the last bit of what is before it says.
-        assert np.square(seen - wanted).sum() <= 0.03 * np.square(wanted - probe.reference["embedding"]).sum()
+        # A value halfway between two levels may fall to either: a row or two, but not most.
+        apart = np.square(seen - wanted).sum(axis=1)
+        cost = np.square(wanted - probe.reference["embedding"]).sum(axis=1)
+        assert np.median(apart) <= 0.01 * np.median(cost)
+        assert apart.sum() <= 0.2 * cost.sum()
     assert len(probe(placement.parts, 1)["embedding"]) == len(next(iter(encoder.feeds[0].values())))
 
 

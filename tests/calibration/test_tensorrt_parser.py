@@ -79,3 +79,24 @@ def test_the_unsigned_form_is_not_for_tensorrt(image: Any, tmp_path: Path) -> No
     done = build(files.unsigned)
     assert done.returncode == 3
     assert "zero point" in done.stdout.lower()
+
+
+def test_calibrated_and_halved_graphs_build(encoder: Any, tmp_path: Path) -> None:
+    """What the command writes: smoothed, with tables in fp16 and compensated weights; and fp16."""
+    from sayclip_calibration.gates import Gate
+    from sayclip_calibration.recipe import Options, calibrate_encoder, halve_encoder
+
+    feeds = [
+        {key: value[row : row + 1] for key, value in feed.items()}
+        for feed in encoder.feeds
+        for row in range(len(next(iter(feed.values()))))
+    ]
+
+    def quiet(what: str, done: int, total: int | None) -> None:
+        pass
+
+    calibrate_encoder(encoder.path, tmp_path, encoder.name, feeds, feeds, Gate(), Options(), quiet)
+    halve_encoder(encoder.path, tmp_path, encoder.name, feeds, Gate(), quiet)
+    for precision in ("int8", "fp16"):
+        done = build(tmp_path / f"{encoder.name}.{precision}.onnx")
+        assert (done.returncode, done.stdout.strip()) == (0, "built"), done.stdout + done.stderr

@@ -36,7 +36,11 @@ WINGS = {
         {"sayclip", "sayclip_export", "sayclip_calibration"},
         {"numpy", "torch", "PIL", "soundfile", "soxr", "espeakng_loader"},
     ),
-    "benchmarks": ("sayclip_benchmarks", {"sayclip"}, {"numpy", "torch", "PIL", "soundfile", "onnxruntime"}),
+    "benchmarks": (
+        "sayclip_benchmarks",
+        {"sayclip"},
+        {"numpy", "torch", "transformers", "PIL", "soundfile", "onnxruntime"},
+    ),
     "demo": ("sayclip_demo", set(), set()),
 }
 NEVER_ON_A_DEVICE = {"torch", "onnx", "onnxscript", "transformers", "optimum", "scipy", "librosa", "tokenizers"}

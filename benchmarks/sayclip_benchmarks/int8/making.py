@@ -1,0 +1,91 @@
+"""Inputs and bundles that the figures are taken on, made by sayclip's own commands in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sayclip.errors import BundleError
+from sayclip_benchmarks.demo.accuracy import recordings
+from sayclip_benchmarks.demo.data import Demo
+
+ITEMS = 1000  # that are searched among; calibration sees none of them
+_CALIBRATION = 200
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Items to embed, and folders and a file to calibrate with that hold others."""
+
+    pictures: tuple[Path, ...]
+    texts: tuple[str, ...]
+    recordings: tuple[Path, ...]
+    options: dict[str, list[str]]
+    """Options of ``sayclip calibrate`` by bundle."""
+
+
+def inputs(demo: Demo, work: Path, items: int) -> Inputs:
+    """The demo's pictures, captions put together of their names, and flite saying such captions."""
+    drawn = random.Random(0)
+    pictures = list(demo.pictures)
+    drawn.shuffle(pictures)
+    captions = list(dict.fromkeys(" and ".join(drawn.sample(demo.names, 1 + i % 3)) for i in range(items + 600)))
+    spoken = recordings(captions[: items + _CALIBRATION], work / "recordings")
+    folders = {"images": pictures[items:], "speech": spoken[items:]}
+    for name, files in folders.items():
+        folder = work / "calibration" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            link = folder / file.name
+            if not link.exists():
+                link.symlink_to(file.resolve())
+    text = work / "calibration" / "captions.txt"
+    text.write_text("\n".join(captions[items:]) + "\n", encoding="utf-8")
+    options = {
+        "clip": ["--images", str(work / "calibration" / "images"), "--text", str(text)],
+        "speech": ["--speech", str(work / "calibration" / "speech")],
+    }
+    return Inputs(tuple(pictures[:items]), tuple(captions[:items]), tuple(spoken[:items]), options)
+
+
+def bundles(work: Path, given: Inputs) -> dict[str, dict[str, Any]]:
+    """``work/clip`` and ``work/speech`` with their int8 graphs, made where they are not there yet; what it took."""
+    if not all((work / name / "bundle.json").exists() for name in given.options):
+        _run(["export", "full-size", "--hard", str(work)])
+    for name, options in given.options.items():
+        graphs = json.loads((work / name / "bundle.json").read_text(encoding="utf-8"))["encoders"]
+        if not all("int8" in entry["graphs"] for entry in graphs.values()):
+            started = time.monotonic()
+            # What misses a gate is measured too, and its figures say so.
+            _run(["calibrate", str(work / name), "--force", *options])
+            (work / f"{name}.seconds").write_text(f"{time.monotonic() - started:.0f}\n", encoding="utf-8")
+    reports = {}
+    for name in given.options:
+        for path in sorted((work / name).glob("*.calibration.json")):
+            reports[path.name.split(".")[0]] = json.loads(path.read_text(encoding="utf-8"))
+    return reports
+
+
+def engines(work: Path, name: str, encoder: str, precision: str, target: str = "sm_86") -> int | None:
+    """Bytes of TensorRT-RTX's engine for one input at a time; None where the library is not installed."""
+    from sayclip.sessions.tensorrt.library import installed
+
+    if not installed("tensorrt_rtx"):
+        return None
+    options = ["--encoder", encoder, "--precision", precision, "--profile", "query", "--target", target]
+    out = work / "engines" / f"{encoder}.{precision}"
+    document = json.loads(_run(["build", str(work / name), *options, "--out", str(out), "--json"]))
+    return int(document["engines"][0]["bytes"])
+
+
+def _run(arguments: list[str]) -> str:
+    done = subprocess.run([sys.executable, "-m", "sayclip", *arguments], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise BundleError(f"`sayclip {' '.join(arguments[:3])} …` ended with {done.returncode}", "see above")
+    return done.stdout

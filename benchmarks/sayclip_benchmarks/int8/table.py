@@ -1,0 +1,53 @@
+"""The int8 figures as a table, each beside what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+WANTED = {
+    "image": {"cosine": 0.995, "engine": 0.30, "openvino": 6.0, "onnxruntime": 3.7},
+    "text": {"cosine": 0.995, "engine": 0.45, "openvino": 3.8, "onnxruntime": 2.2},
+    "speech": {"cosine": 0.99, "engine": 0.30, "openvino": 3.5, "onnxruntime": 1.9},
+}
+OVERLAP = 0.9
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """One row a figure; then where the processor and the versions were, and the choices that were judged."""
+    lines = ["| figure | wanted | seen | |", "|---|---|---|---|"]
+
+    def row(figure: str, wanted: str, seen: str, holds: bool) -> None:
+        lines.append(f"| {figure} | {wanted} | {seen} | {'holds' if holds else 'missed'} |")
+
+    for name, found in report["encoders"].items():
+        limit, exact = WANTED[name], found["agreement"]
+        mean, same = exact["mean_cosine"], exact["top10_overlap"]
+        title = f"{name} ({found['int8_share']:.0%} of products in int8), centred cosine, mean (worst)"
+        row(title, f"≥ {limit['cosine']:g}", f"{mean:.4f} ({exact['worst_cosine']:.4f})", mean >= limit["cosine"])
+        row(f"{name}, same of the ten nearest of {report['items']:,}", f"≥ {OVERLAP:g}", f"{same:.3f}", same >= OVERLAP)
+        for backend in ("openvino", "onnxruntime"):
+            figures = found["speed"].get(f"{backend} int8")
+            if figures:
+                gain = figures["speedup"]
+                seen = f"{gain:.2f} × ({figures['p50_ms']:.1f} ms, p90 {figures['p90_ms']:.1f})"
+                title = f"{name}, {backend} int8 against PyTorch eager"
+                row(title, f"≥ {limit[backend]:g} ×", seen, gain >= limit[backend])
+        engine = found["engine_bytes"]
+        if engine["int8"]:
+            share = engine["int8"] / engine["fp32"]
+            title = f"{name}, bytes of TensorRT-RTX's int8 engine to fp32's"
+            row(title, f"≤ {limit['engine']:g}", f"{share:.3f}", share <= limit["engine"])
+        cost = found["calibration"]
+        seconds, memory = cost["seconds"], cost["peak_memory_bytes"] / 1e9
+        if name == "speech":
+            title = f"{name}, calibrated on {cost['samples']} inputs"
+            row(title, "≤ 600 s, ≤ 8 GB", f"{seconds:.0f} s, {memory:.1f} GB", seconds <= 600 and memory <= 8)
+    lines += ["", "| encoder | given back | products in int8 | mean centred cosine | worst |", "|---|---|---|---|---|"]
+    for name, found in report["encoders"].items():
+        for point in found["points"]:
+            share = f"{point['int8_share']:.1%}"
+            lines.append(f"| {name} | {point['given_back']} | {share} | {point['mean']:.4f} | {point['worst']:.4f} |")
+    environment = ", ".join(f"{key} {value}" for key, value in report["environment"].items())
+    hashes = ", ".join(f"{name} {found['sha256'][:12]}" for name, found in report["encoders"].items())
+    return "\n".join([*lines, "", f"Measured by `sayclip bench int8` on {environment}. int8 graphs: {hashes}.", ""])
