@@ -17,11 +17,11 @@ DEMO_READY := $(DEMO_ENV)/ready-$(VERSION)
 DEV_READY := $(DEV_ENV)/ready-$(VERSION)
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench-demo full-size clean
+.PHONY: help demo test lint format bench-demo bench-int8 full-size clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(DEMO_READY) ## set up the runtime alone, index the demo's pictures, answer spoken queries, draw a contact sheet
 	@$(DEMO_ENV)/bin/python demo/run_demo.py
@@ -40,6 +40,9 @@ format: $(DEV_READY) ## let ruff mend what it can
 
 bench-demo: $(DEV_READY) ## measure the figures that the README quotes
 	$(DEV_ENV)/bin/sayclip bench demo
+
+bench-int8: $(DEV_READY) ## export, calibrate and measure full-size encoders of hard random weights: about half an hour
+	$(DEV_ENV)/bin/sayclip bench int8
 
 full-size: $(DEV_READY) ## export, check and build full-size models of random weights: minutes each, up to 8 GB of memory
 	$(DEV_ENV)/bin/sayclip export full-size

@@ -26,6 +26,7 @@ def add(subparsers: Any) -> None:
     int8.add_argument("--items", type=int, default=1000, help="pictures, texts and recordings to embed")
     int8.add_argument("--turns", type=int, default=12, help="rounds of timing")
     int8.add_argument("--out", type=Path, help="write the table (.md) and the numbers (.json) under this name")
+    int8.add_argument("--readme", type=Path, help="put the table between the int8 markers of this file")
     int8.add_argument("--json", action="store_true", help="print JSON instead of the table")
     int8.set_defaults(run=_int8)
 
@@ -63,6 +64,7 @@ def _int8(arguments: argparse.Namespace) -> int:
     from sayclip.bundle.manifest import Manifest
     from sayclip_benchmarks.demo import speed
     from sayclip_benchmarks.demo.data import read_demo
+    from sayclip_benchmarks.demo.table import insert
     from sayclip_benchmarks.int8 import making, measure, table
 
     work: Path = arguments.work.absolute()
@@ -99,6 +101,8 @@ def _int8(arguments: argparse.Namespace) -> int:
         "encoders": found,
     }
     text = table.markdown(document)
+    if arguments.readme:
+        insert(arguments.readme, text, "int8")
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")

@@ -94,7 +94,7 @@ def test_readme_quotes_the_last_run() -> None:
     report = json.loads(RESULT.read_text(encoding="utf-8"))
     text = table.markdown(table.rows(report), report)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.split(table.BEGIN)[1].split(table.END)[0].strip() == text.strip()
+    assert readme.split("<!-- figures:begin -->")[1].split("<!-- figures:end -->")[0].strip() == text.strip()
 
 
 def test_the_last_run_is_of_the_committed_bundle() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = {"index", "search", "info", "doctor", "export", "calibrate", "train", "bench"}
+COMMANDS = {"index", "search", "info", "doctor", "build", "export", "calibrate", "train", "bench"}
 
 
 def blocks(language: str) -> list[str]:
@@ -46,7 +46,7 @@ def test_folders_named_in_tables_exist() -> None:
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z0-9-]+)", README, re.MULTILINE))
     assert {"demo", "test", "lint", "bench-demo"} <= named
     for target in named:
         assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), f"no target {target}"
@@ -58,15 +58,16 @@ def test_commands_named_in_the_text_exist() -> None:
 
 
 def test_extras_named_in_the_text_exist() -> None:
-    project = (ROOT / "runtime" / "pyproject.toml").read_text(encoding="utf-8")
+    project = "".join((ROOT / place / "pyproject.toml").read_text(encoding="utf-8") for place in ("runtime", "."))
     for extras in re.findall(r"\[([a-z,]+)\][`'/]", README):
         for extra in extras.split(","):
             assert re.search(rf"^{extra} = \[", project, re.MULTILINE), f"no extra {extra}"
 
 
 def test_figures_have_their_place() -> None:
-    assert README.count("<!-- figures:begin -->") == README.count("<!-- figures:end -->") == 1
-    assert README.index("<!-- figures:begin -->") < README.index("<!-- figures:end -->")
+    for section in ("figures", "int8"):
+        assert README.count(f"<!-- {section}:begin -->") == README.count(f"<!-- {section}:end -->") == 1
+        assert README.index(f"<!-- {section}:begin -->") < README.index(f"<!-- {section}:end -->")
 
 
 def test_make_help_lists_every_target() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from sayclip.errors import SayclipError
 
-BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,14 @@ def markdown(lines: Sequence[Row], report: Mapping[str, Any]) -> str:
     return "\n".join(text) + "\n"
 
 
-def insert(readme: Path, text: str) -> None:
-    """Put ``text`` between the markers of ``readme``."""
+def insert(readme: Path, text: str, section: str = "figures") -> None:
+    """Put ``text`` between the markers of ``section`` in ``readme``."""
+    begin, end = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     content = readme.read_text(encoding="utf-8")
-    if content.count(BEGIN) != 1 or content.count(END) != 1:
-        raise SayclipError(f"{readme} does not hold {BEGIN} and {END} once each", "add the two markers")
-    head, rest = content.split(BEGIN)
-    readme.write_text(f"{head}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+    if content.count(begin) != 1 or content.count(end) != 1:
+        raise SayclipError(f"{readme} does not hold {begin} and {end} once each", "add the two markers")
+    head, rest = content.split(begin)
+    readme.write_text(f"{head}{begin}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def _accuracy(report: Mapping[str, Any]) -> list[Row]:
