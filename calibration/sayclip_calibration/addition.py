@@ -23,7 +23,7 @@ from sayclip.errors import BundleError
 from sayclip.sessions.reference import compare, read_reference
 
 from .report import REPORT
-from .runs import run_as_written
+from .session import run_as_written
 
 MARGIN = 0.005
 """A tolerance lies this far under the cosine seen here: kernels of other machines round otherwise."""

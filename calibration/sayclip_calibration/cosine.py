@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sayclip.errors import BundleError, InputError
 
+from .agreement import row_cosines
 from .session import Feed, Runner
 
 OUTPUT = "embedding"
@@ -50,19 +51,10 @@ def cosines(reference: Sequence[NDArray[np.float32]], seen: Sequence[NDArray[np.
     if [value.shape for value in reference] != [value.shape for value in seen] or not reference:
         problem = f"shapes {[value.shape for value in seen]}, wanted {[value.shape for value in reference]}"
         raise InputError(f"embeddings of {problem}", "compare two graphs of the same encoder on the same feeds")
-    rows = np.concatenate([_row_cosines(a, b) for a, b in zip(reference, seen, strict=True)])
+    rows = np.concatenate([row_cosines(a, b) for a, b in zip(reference, seen, strict=True)])
     feeds = np.repeat(np.arange(len(reference)), [len(value) for value in reference])
     worst = int(rows.argmin())
     return CosineReport(float(rows.mean()), float(rows[worst]), worst, int(feeds[worst]), len(rows))
-
-
-def _row_cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        result: NDArray[np.float64] = (x * y).sum(axis=1) / lengths
-    result[(np.abs(x) + np.abs(y)).sum(axis=1) == 0.0] = 1.0
-    return np.where(np.isfinite(result), np.clip(result, -1.0, 1.0), -1.0)
 
 
 def compare(

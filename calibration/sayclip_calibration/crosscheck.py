@@ -22,7 +22,7 @@ from .agreement import Outputs, join
 from .data import Sample
 from .gates import Gate
 from .report import finite, judged
-from .runs import run_as_written
+from .session import run_as_written
 
 PYTHON = "SAYCLIP_MODELOPT_PYTHON"
 TOOL = "nvidia-modelopt"

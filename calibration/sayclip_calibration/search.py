@@ -11,7 +11,7 @@ import numpy as np
 from .agreement import Outputs
 from .cosine import OUTPUT, cosines
 from .gates import Gate, Judgement
-from .placement import OUT, Placement
+from .placement import Placement
 from .sensitivity import LayerDamage
 
 SEARCHED = 32  # samples that choices are judged on; the one that is taken is judged on all
@@ -171,8 +171,3 @@ class _Search:
             if self.judged(fewer).passed:
                 back = fewer
         return back
-
-
-def is_output(part: str) -> bool:
-    """Whether a part is the output of a convolution and no layer."""
-    return part.endswith(OUT)

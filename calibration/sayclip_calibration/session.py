@@ -86,6 +86,12 @@ class Runner:
         return dict(feed)
 
 
+def run_as_written(graph: Path, feeds: Iterable[Feed], threads: int) -> list[dict[str, NDArray[Any]]]:
+    """All outputs by name for each of ``feeds``, Q/DQ pairs computed as written; see ``Runner``."""
+    runner = Runner(graph, threads=threads)
+    return [runner.run_all(feed) for feed in runner.checked(feeds)]
+
+
 def _brief(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 240 else text[:237] + "..."

@@ -29,7 +29,7 @@ from sayclip.errors import BundleError
 from sayclip_calibration import cli, quantise_encoder
 from sayclip_calibration.agreement import join
 from sayclip_calibration.gates import Judgement
-from sayclip_calibration.runs import run_as_written
+from sayclip_calibration.session import run_as_written
 
 OWN_CORE = cli._OwnCore
 Run = Callable[..., "tuple[int, str, str]"]

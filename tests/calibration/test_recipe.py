@@ -16,8 +16,7 @@ from sayclip_calibration.batching import in_batches, padded
 from sayclip_calibration.gates import Gate, Limits
 from sayclip_calibration.graph import load_model
 from sayclip_calibration.recipe import EncoderReport, Options, calibrate_encoder, halve_encoder
-from sayclip_calibration.runs import run_as_written
-from sayclip_calibration.session import Runner
+from sayclip_calibration.session import Runner, run_as_written
 
 Feeds = list[dict[str, Any]]
 

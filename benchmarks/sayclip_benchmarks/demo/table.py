@@ -10,7 +10,6 @@ from typing import Any
 from sayclip.errors import SayclipError
 
 
-
 @dataclass(frozen=True)
 class Row:
     """One line of the table; ``holds`` None where nothing was wanted."""
