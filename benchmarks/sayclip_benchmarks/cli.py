@@ -24,6 +24,10 @@ def add(subparsers: Any) -> None:
     int8.add_argument("--work", type=Path, default=Path("work/int8"), help="where bundles and recordings are kept")
     int8.add_argument("--demo", type=Path, help="folder of the sayclip_demo package (default: the installed one)")
     int8.add_argument("--items", type=int, default=1000, help="pictures, texts and recordings to embed")
+    int8.add_argument("--samples", type=int, default=64, help="inputs to calibrate with")
+    int8.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: engines are built and timed beside PyTorch's"
+    )
     int8.add_argument("--turns", type=int, default=12, help="rounds of timing")
     int8.add_argument("--out", type=Path, help="write the table (.md) and the numbers (.json) under this name")
     int8.add_argument("--readme", type=Path, help="put the table between the int8 markers of this file")
@@ -69,7 +73,9 @@ def _int8(arguments: argparse.Namespace) -> int:
 
     work: Path = arguments.work.absolute()
     given = making.inputs(read_demo(arguments.demo), work, arguments.items)
-    reports = making.bundles(work, given)
+    reports = making.bundles(work, given, arguments.samples)
+    if arguments.device == "cuda":
+        making.build(work, given.options)
     found: dict[str, Any] = {}
     for name, report in reports.items():
         folder = "speech" if name == "speech" else "clip"
@@ -79,7 +85,7 @@ def _int8(arguments: argparse.Namespace) -> int:
         found[name] = {
             "sha256": Manifest.read(work / folder).entry(name).graphs[measure.precision_here()].sha256,
             "agreement": measure.agreement(*embedded),
-            "speed": measure.speed(work / folder, name, given, arguments.turns),
+            "speed": measure.speed(work / folder, name, given, arguments.turns, arguments.device),
             "engine_bytes": {one: making.engines(work, folder, name, one) for one in ("fp32", "int8")},
             "calibration": {
                 "seconds": int8["seconds"],

@@ -33,7 +33,6 @@ class Runner:
         options.intra_op_num_threads = threads
         options.use_deterministic_compute = True
         options.log_severity_level = 4  # what goes wrong is raised, in one line
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source = model.SerializeToString() if isinstance(model, ModelProto) else str(model)
         label = "the graph" if isinstance(model, ModelProto) else Path(model).name
         try:

@@ -59,7 +59,7 @@ def test_inputs_have_the_sizes_that_the_figures_are_for() -> None:
 
 
 def test_speeds_are_of_every_candidate_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "torch_model", lambda name: None)  # of full size, for other pictures
+    monkeypatch.setattr(measure, "torch_models", lambda name, device: {})  # of full size, for other pictures
     from sayclip_benchmarks.int8.making import Inputs
 
     demo = read_demo(DEMO)
@@ -67,6 +67,21 @@ def test_speeds_are_of_every_candidate_in_turns(monkeypatch: pytest.MonkeyPatch)
     seen = measure.speed(DEMO / "bundle", "image", given, turns=2)
     assert {"onnxruntime fp32", "onnxruntime int8"} <= seen.keys()
     assert all(0 < row["p50_ms"] <= row["p90_ms"] for row in seen.values())
+    assert seen["onnxruntime fp32"]["cosine"] == pytest.approx(1.0)
+    assert 0.99 < seen["onnxruntime int8"]["cosine"] < 0.999999
+
+
+def test_without_a_gpu_nothing_is_timed_on_one(capsys: pytest.CaptureFixture[str]) -> None:
+    from sayclip_benchmarks.int8.making import Inputs
+
+    demo = read_demo(DEMO)
+    given = Inputs(demo.pictures[:4], demo.names[:4], (), {})
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert measure.speed(DEMO / "bundle", "image", given, turns=1, device="cuda") == {}
+    said = capsys.readouterr().err
+    assert "onnxruntime-cuda fp16 is left out" in said or "onnxruntime-cuda fp32 is left out" in said
 
 
 def report(mean: float, speedup: float, given_back: int) -> dict[str, Any]:

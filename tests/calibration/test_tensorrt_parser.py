@@ -53,6 +53,10 @@ for index in range(network.num_inputs):
     ]
     profile.set_shape(value.name, *(tuple(size[k] for size in sizes) for k in range(3)))
 config.add_optimization_profile(profile)
+targets = ("SM80", "SM86", "SM89", "SM120")
+config.num_compute_capabilities = len(targets)
+for index, target in enumerate(targets):
+    config.set_compute_capability(getattr(trt.ComputeCapability, target), index)
 engine = builder.build_serialized_network(network, config)
 print("built" if engine is not None else "; ".join(log.errors))
 sys.exit(0 if engine is not None else 4)

@@ -6,7 +6,7 @@ import json
 import random
 import subprocess
 import sys
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,22 +54,29 @@ def inputs(demo: Demo, work: Path, items: int) -> Inputs:
     return Inputs(tuple(pictures[:items]), tuple(captions[:items]), tuple(spoken[:items]), options)
 
 
-def bundles(work: Path, given: Inputs) -> dict[str, dict[str, Any]]:
+def bundles(work: Path, given: Inputs, samples: int = 64) -> dict[str, dict[str, Any]]:
     """``work/clip`` and ``work/speech`` with their int8 graphs, made where they are not there yet; what it took."""
     if not all((work / name / "bundle.json").exists() for name in given.options):
         _run(["export", "full-size", "--hard", str(work)])
     for name, options in given.options.items():
         graphs = json.loads((work / name / "bundle.json").read_text(encoding="utf-8"))["encoders"]
         if not all("int8" in entry["graphs"] for entry in graphs.values()):
-            started = time.monotonic()
             # What misses a gate is measured too, and its figures say so.
-            _run(["calibrate", str(work / name), "--force", *options])
-            (work / f"{name}.seconds").write_text(f"{time.monotonic() - started:.0f}\n", encoding="utf-8")
+            _run(["calibrate", str(work / name), "--force", "--samples", str(samples), *options])
     reports = {}
     for name in given.options:
         for path in sorted((work / name).glob("*.calibration.json")):
             reports[path.name.split(".")[0]] = json.loads(path.read_text(encoding="utf-8"))
     return reports
+
+
+def build(work: Path, names: Iterable[str]) -> None:
+    """Engines of every bundle for the GPU that is here, where there is a library that builds them; else it is said."""
+    for name in names:
+        try:
+            _run(["build", str(work / name), "--profile", "query"])
+        except BundleError as error:
+            print(error, file=sys.stderr)
 
 
 def engines(work: Path, name: str, encoder: str, precision: str, target: str = "sm_86") -> int | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +17,14 @@ import sayclip
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import SayclipError
 from sayclip.sessions import backends
+from sayclip.sessions.base import Session
 from sayclip.sessions.cpu import default_threads, is_x86
+from sayclip.sessions.reference import OUTPUT
 from sayclip_benchmarks.int8.making import Inputs
 
 CENTRED = 256  # inputs whose mean is taken off before any cosine
 TOP = 10
+EAGER = "torch fp32"
 TOKENS, SAMPLES = 77, 48_000
 Embeddings = NDArray[np.float32]
 Feed = Mapping[str, NDArray[Any]]
@@ -84,13 +89,18 @@ def feeds(bundle: Path, name: str, given: Inputs, count: int = 4) -> list[Feed]:
     return [{"waveform": np.resize(wave, SAMPLES)[None], "length": np.array([SAMPLES], np.int32)} for wave in waves]
 
 
-def torch_model(name: str) -> Callable[[Feed], Any] | None:
-    """PyTorch eager at fp32: transformers' own classes at the same sizes; None where they are not installed."""
+def torch_models(name: str, device: str) -> dict[str, Callable[[Feed], Any]]:
+    """PyTorch at fp32, eager, and on a GPU compiled and at fp16 too: transformers' own classes at the same sizes.
+
+    Nothing where they are not installed, or PyTorch has no such device. Results are fetched, so that time is whole.
+    """
     try:
         import torch
         import transformers
     except ImportError:
-        return None
+        return {}
+    if device == "cuda" and not torch.cuda.is_available():
+        return {}
     torch.set_num_threads(default_threads())
     model: Any
     if name == "image":
@@ -99,55 +109,81 @@ def torch_model(name: str) -> Callable[[Feed], Any] | None:
         model, key = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig()), "token_ids"
     else:
         model, key = transformers.HubertModel(transformers.HubertConfig()), "waveform"
-    model.eval()
+    model.eval().to(device)
 
-    def run(feed: Feed) -> Any:
-        with torch.inference_mode():
-            value = torch.from_numpy(np.array(feed[key]))
-            return model(value.long() if name == "text" else value)
+    def runner(module: Any, kind: Any) -> Callable[[Feed], Any]:
+        def run(feed: Feed) -> Any:
+            with torch.inference_mode():
+                value = torch.from_numpy(np.array(feed[key])).to(device)
+                return module(value.long() if name == "text" else value.to(kind))[0].cpu()
 
-    return run
+        return run
+
+    found = {EAGER: runner(model, torch.float32)}
+    if device == "cuda":
+        found["torch fp32, compiled"] = runner(torch.compile(model), torch.float32)
+        found["torch fp16"] = runner(copy.deepcopy(model).half(), torch.float16)
+    return found
 
 
-def speed(bundle: Path, name: str, given: Inputs, turns: int) -> dict[str, dict[str, float]]:
-    """Milliseconds (p50, p90) and speed-up over PyTorch of each candidate, in turns within one process."""
+def candidates(device: str) -> list[tuple[str, str]]:
+    """Backend and precision of every session to time on ``device``; those that cannot run are left out later."""
+    if device == "cpu":
+        ours = precision_here()
+        return [("onnxruntime", "fp32"), ("onnxruntime", ours), ("openvino", "fp32"), ("openvino", "int8")]
+    engines = [(backend, precision) for backend in backends.ENGINES for precision in ("fp32", "fp16", "int8")]
+    return [("onnxruntime-cuda", "fp32"), ("onnxruntime-cuda", "fp16"), *engines]
+
+
+def speed(bundle: Path, name: str, given: Inputs, turns: int, device: str = "cpu") -> dict[str, dict[str, float]]:
+    """Milliseconds (p50, p90) and speed-up over eager PyTorch of each candidate, in turns within one process.
+
+    Of sessions also the smallest cosine to fp32 on the processor, over the inputs that are timed.
+    """
     manifest, inputs = Manifest.read(bundle), feeds(bundle, name, given)
-    candidates: dict[str, Callable[[Feed], Any]] = {}
-    eager = torch_model(name)
-    if eager is not None:
-        candidates["torch fp32"] = eager
-    sessions = []
-    for label, backend, precision in (
-        ("onnxruntime fp32", "onnxruntime", "fp32"),
-        ("onnxruntime int8", "onnxruntime", precision_here()),
-        ("openvino fp32", "openvino", "fp32"),
-        ("openvino int8", "openvino", "int8"),
-    ):
+    runs: dict[str, Callable[[Feed], Any]] = dict(torch_models(name, device))
+    sessions: dict[str, Session] = {}
+    for backend, precision in candidates(device):
         try:
-            session = backends.open_graph(manifest, name, precision, backend=backend)
-        except SayclipError:
-            continue
-        sessions.append(session)
-        candidates[label] = session.run
-    times: dict[str, list[float]] = {label: [] for label in candidates}
+            label = f"{backend} {'int8' if precision.startswith('int8') else precision}"
+            sessions[label] = backends.open_graph(manifest, name, precision, backend=backend)
+            runs[label] = sessions[label].run
+        except SayclipError as error:
+            print(f"{name}: {backend} {precision} is left out: {error}", file=sys.stderr)
+    times: dict[str, list[float]] = {label: [] for label in runs}
     for turn in range(turns + 1):
-        for label, run in candidates.items():
+        for label, run in runs.items():
             for feed in inputs[:2] if turn % 2 else inputs[2:]:
                 started = time.perf_counter()
                 run(feed)
                 if turn:  # the first one warms up
                     times[label].append(1000 * (time.perf_counter() - started))
-    for session in sessions:
+    exact = _cosines(manifest, name, inputs, sessions)
+    for session in sessions.values():
         session.close()
-    base = statistics.median(times["torch fp32"]) if eager is not None else float("nan")
+    base = statistics.median(times[EAGER]) if EAGER in times else float("nan")
     return {
         label: {
             "p50_ms": statistics.median(values),
             "p90_ms": sorted(values)[int(0.9 * len(values))],
             "speedup": base / statistics.median(values),
+            **({"cosine": exact[label]} if label in exact else {}),
         }
         for label, values in times.items()
     }
+
+
+def _cosines(
+    manifest: Manifest, name: str, inputs: Sequence[Feed], sessions: Mapping[str, Session]
+) -> dict[str, float]:
+    reference = backends.open_graph(manifest, name, "fp32", backend="onnxruntime")
+    wanted = np.concatenate([reference.run(feed)[OUTPUT] for feed in inputs])
+    reference.close()
+    found = {}
+    for label, session in sessions.items():
+        seen = np.concatenate([session.run(feed)[OUTPUT] for feed in inputs])
+        found[label] = float((_unit(wanted.astype(np.float64)) * _unit(seen.astype(np.float64))).sum(axis=1).min())
+    return found
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -43,6 +43,16 @@ def markdown(report: Mapping[str, Any]) -> str:
         if name == "speech":
             title = f"{name}, calibrated on {cost['samples']} inputs"
             row(title, "≤ 600 s, ≤ 8 GB", f"{seconds:.0f} s, {memory:.1f} GB", seconds <= 600 and memory <= 8)
+    lines += [
+        "",
+        "| encoder | candidate | p50, ms | p90, ms | against PyTorch eager | cosine |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in report["encoders"].items():
+        for label, figures in found["speed"].items():
+            cosine = f"{figures['cosine']:.4f}" if "cosine" in figures else ""
+            times = f"{figures['p50_ms']:.1f} | {figures['p90_ms']:.1f} | {figures['speedup']:.2f} ×"
+            lines.append(f"| {name} | {label} | {times} | {cosine} |")
     lines += ["", "| encoder | given back | products in int8 | mean centred cosine | worst |", "|---|---|---|---|---|"]
     for name, found in report["encoders"].items():
         for point in found["points"]:
