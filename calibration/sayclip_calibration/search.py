@@ -121,10 +121,11 @@ class _Search:
         self._all: dict[frozenset[str], Judgement] = {}
 
     def judged(self, back: Sequence[str]) -> Judgement:
-        """On the first feeds."""
-        key = frozenset(back)
+        """On the first feeds; what comes to the same graph is judged once."""
+        kept = self._kept(frozenset(back))
+        key = frozenset(kept)
         if key not in self.points:
-            seen = self.probe(self._kept(key), self.feeds)
+            seen = self.probe(kept, self.feeds)
             count = len(next(iter(seen.values())))
             reference = {name: value[:count] for name, value in self.probe.reference.items()}
             whole = count == len(next(iter(self.probe.reference.values())))
@@ -132,16 +133,17 @@ class _Search:
             judgement = gate.judge(reference, seen)
             if whole:
                 self._all[key] = judgement
-            share = sum(self.work.get(part, 0.0) for part in self._kept(key)) / max(sum(self.work.values()), 1e-30)
-            point = Point(len(key), share, judgement.mean, judgement.worst, judgement.passed)
+            share = sum(self.work.get(part, 0.0) for part in kept) / max(sum(self.work.values()), 1e-30)
+            point = Point(len(back), share, judgement.mean, judgement.worst, judgement.passed)
             self.points[key] = point, judgement
             self.progress("giving back", len(self.points), None)
         return self.points[key][1]
 
     def on_all(self, back: Sequence[str]) -> Judgement:
-        key = frozenset(back)
+        kept = self._kept(frozenset(back))
+        key = frozenset(kept)
         if key not in self._all:
-            self._all[key] = self.gate.judge(self.probe.reference, self.probe(self._kept(key)))
+            self._all[key] = self.gate.judge(self.probe.reference, self.probe(kept))
         return self._all[key]
 
     def _kept(self, back: frozenset[str]) -> list[str]:
