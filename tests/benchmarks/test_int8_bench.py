@@ -81,7 +81,8 @@ def test_without_a_gpu_nothing_is_timed_on_one(capsys: pytest.CaptureFixture[str
         pytest.skip("there is a GPU")
     assert measure.speed(DEMO / "bundle", "image", given, turns=1, device="cuda") == {}
     said = capsys.readouterr().err
-    assert "onnxruntime-cuda fp16 is left out" in said or "onnxruntime-cuda fp32 is left out" in said
+    assert "onnxruntime-cuda fp32 is left out" in said
+    assert "tensorrt int8 is left out" in said
 
 
 def report(mean: float, speedup: float, given_back: int) -> dict[str, Any]:

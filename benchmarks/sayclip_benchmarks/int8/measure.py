@@ -144,6 +144,8 @@ def speed(bundle: Path, name: str, given: Inputs, turns: int, device: str = "cpu
     runs: dict[str, Callable[[Feed], Any]] = dict(torch_models(name, device))
     sessions: dict[str, Session] = {}
     for backend, precision in candidates(device):
+        if precision not in manifest.entry(name).graphs:
+            continue
         try:
             label = f"{backend} {'int8' if precision.startswith('int8') else precision}"
             sessions[label] = backends.open_graph(manifest, name, precision, backend=backend)
