@@ -29,7 +29,7 @@ LARGEST = 8192.0  # an eighth of what fp16 can hold: inputs that were not seen m
 FEEDS = 4  # inputs that magnitudes are taken from
 _PRODUCTS = frozenset({*LAYERS, "ConvTranspose"})
 _DECISIONS = frozenset({"ArgMax", "ArgMin", "TopK", "CumSum", "Floor", "Ceil", "Round"})
-_BETWEEN = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Abs", "Where", "Max", "Min", "Clip", "Sqrt", "Pow"})
+_BETWEEN = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Abs", "Where"})
 _MOVERS = frozenset(
     {"Reshape", "Transpose", "Slice", "Concat", "Gather", "Expand", "Squeeze", "Unsqueeze", "Identity", "Split"}
     | {"Flatten", "Pad", "Tile", "Cast"}

@@ -207,6 +207,7 @@ def choose_scales(view: GraphView, placement: Placement, statistics: Mapping[str
             best = best_threshold(seen.rows, seen.channels, weights, wanted, seen.histogram)
             chosen[tensor] = (best.method, largest, best.absmax)
         else:
-            method = min(METHODS, key=lambda one: frame_error(seen.rows, METHODS[one](seen.histogram)))
-            chosen[tensor] = (method, largest, METHODS[method](seen.histogram))
+            used = {method: choose(seen.histogram) for method, choose in METHODS.items()}
+            best_of = min(used, key=lambda method: frame_error(seen.rows, used[method]))
+            chosen[tensor] = (best_of, largest, used[best_of])
     return chosen
