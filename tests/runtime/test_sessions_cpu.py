@@ -63,7 +63,7 @@ def test_threads_stay_within_the_quota(
 def test_cores_follow_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     read: dict[str, Callable[[str], str]] = {"siblings": lambda n: {"0": "0,2", "2": "0,2"}.get(n, "")}
-    monkeypatch.setattr(cpu, "_read", lambda path: read["siblings"](path.parts[-3].removeprefix("cpu")))
+    monkeypatch.setattr(cpu, "read", lambda path: read["siblings"](path.parts[-3].removeprefix("cpu")))
     assert cpu.usable_cores() == 3  # 0 and 2 are one core, 1 and 3 say nothing about themselves
 
 

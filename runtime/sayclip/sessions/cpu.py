@@ -8,6 +8,9 @@ import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+from sayclip.sessions import cgroups
+from sayclip.sessions.cgroups import read
+
 
 def default_threads() -> int:
     """Threads for one inference: the cores this process may run on, within its control group's quota; at least 1.
@@ -26,7 +29,7 @@ def usable_cores() -> int:
     cpus = os.sched_getaffinity(0)
     cores = set()
     for cpu in cpus:
-        siblings = _read(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
+        siblings = read(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"))
         cores.add(siblings or str(cpu))
     return len(cores)
 
@@ -41,29 +44,13 @@ def cgroup_quota(root: Path = Path("/")) -> float | None:
 
 
 def _limits(root: Path) -> Iterator[float]:
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for mount in ("sys/fs/cgroup",) if not controllers else (f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu"):
-            group = root / mount / path.strip("/")
-            # In a container the path can be the host's, and the group's own files lie at the mount point.
-            for folder in (group, *group.parents):
-                if not folder.is_relative_to(root / mount):
-                    break
-                if controllers:
-                    quota = [_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")]
-                else:
-                    quota = _read(folder / "cpu.max").split()
-                if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit() and int(quota[1]) > 0:
-                    yield int(quota[0]) / int(quota[1])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+    for folder, version in cgroups.folders(root, "cpu"):
+        if version == 1:
+            quota = [read(folder / "cpu.cfs_quota_us"), read(folder / "cpu.cfs_period_us")]
+        else:
+            quota = read(folder / "cpu.max").split()
+        if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit() and int(quota[1]) > 0:
+            yield int(quota[0]) / int(quota[1])
 
 
 def is_arm() -> bool:
@@ -80,7 +67,7 @@ def is_x86() -> bool:
 def _cpuinfo() -> dict[str, str]:
     """The first processor's lines of /proc/cpuinfo."""
     found: dict[str, str] = {}
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+    for line in read(Path("/proc/cpuinfo")).splitlines():
         key, colon, value = line.partition(":")
         if not colon and found:
             break

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sayclip.sessions import cgroups
+from sayclip.sessions.cgroups import read
+
+# Of a control group, by version: what it may use, and what it uses.
+_FILES = {1: ("memory.limit_in_bytes", "memory.usage_in_bytes"), 2: ("memory.max", "memory.current")}
+
 
 def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes to be had without swapping, within the limits of control groups; None where the system does not say."""
@@ -12,31 +18,13 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 
 def _counts(root: Path) -> Iterator[int]:
-    for line in _read(root / "proc/meminfo").splitlines():
+    for line in read(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
         if name == "MemAvailable" and words and words[0].isdigit():
             yield int(words[0]) * 1024
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        mount = root / "sys/fs/cgroup" / ("memory" if controllers else "")
-        limit, used = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
-        )
-        group = mount / path.strip("/")
-        # In a container the path can be the host's, and the group's own files lie at the mount point.
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(mount):
-                break
-            sizes = [_read(folder / limit), _read(folder / used)]
-            if all(size.isdigit() for size in sizes):  # "max" where there is no limit
-                yield int(sizes[0]) - int(sizes[1])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
+    for folder, version in cgroups.folders(root, "memory"):
+        limit, used = _FILES[version]
+        sizes = [read(folder / limit), read(folder / used)]
+        if all(size.isdigit() for size in sizes):  # "max" where there is no limit
+            yield int(sizes[0]) - int(sizes[1])

@@ -15,6 +15,7 @@ import pytest
 
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BackendError, BundleError
+from sayclip.sessions import memory
 from sayclip.sessions.tensorrt import cache, cudart, driver, has_engine, library, open_engine, unavailable
 
 RUNTIME = Path(library.__file__).parents[3]
@@ -102,7 +103,7 @@ def test_too_little_memory_before_and_during_a_build(
     assert "ran out of memory" in error
     assert "OutOfMemory" in error
     assert "close other programs" in error
-    monkeypatch.setattr(driver, "available_memory", lambda: 9)
+    monkeypatch.setattr(memory, "available_memory", lambda: 9)
     assert "0 MB of main memory are free, wanted at least 0 MB" in command(*IMAGE, "--precision", "fp32")[2]
     gpu.integrated, gpu.free_bytes = 0, 10
     assert "0 MB of GPU memory are free, wanted at least 0 MB" in command(*IMAGE, "--precision", "fp32")[2]

@@ -11,6 +11,7 @@ from typing import Any
 from sayclip.bundle.entries import GraphEntry
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BackendError
+from sayclip.sessions import memory as system
 from sayclip.sessions.reference import check
 from sayclip.sessions.tensorrt import cache, cudart, driver, engines, library
 from sayclip.sessions.tensorrt.build import Job
@@ -159,7 +160,7 @@ def _need_memory(graph: GraphEntry, gpu: driver.Gpu, what: str) -> None:
     """Refuse what cannot succeed: the weights are held as parsed and once more in the plan. Raises BackendError."""
     need = 2 * (graph.bytes + sum(file.bytes for file in graph.data))
     free = driver.free_memory(gpu)
-    host = driver.available_memory()
+    host = system.available_memory()
     for kind, there in (("GPU", free), ("main", host)):
         if there is not None and there < need:
             raise BackendError(

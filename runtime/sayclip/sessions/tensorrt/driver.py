@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sayclip.errors import BackendError
+from sayclip.sessions import memory as system
 
 LIBRARY = "libcuda.so.1"
 _REMEDY = "use backend='auto' or a machine with NVIDIA's driver; `sayclip doctor` says what is here"
@@ -87,17 +87,7 @@ def free_memory(gpu: Gpu) -> int:
         cuda.cuCtxSetCurrent(ctypes.c_void_p())
         cuda.cuDevicePrimaryCtxRelease_v2(device)
     # On a board the driver does not count what Linux keeps of files and would give back.
-    return max(free.value, available_memory() or 0) if gpu.integrated else free.value
-
-
-def available_memory() -> int | None:
-    """Bytes of main memory that programs can get without swapping; None where Linux does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kilobytes = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        return int(kilobytes) * 1024
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
+    return max(free.value, system.available_memory() or 0) if gpu.integrated else free.value
 
 
 def _call(cuda: Any, function: str, *arguments: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sayclip.bundle.entries import GraphEntry
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BackendError, BundleError
+from sayclip.sessions import memory as system
 from sayclip.sessions.base import Signature
 from sayclip.sessions.tensorrt import cache, cudart, driver, library
 from sayclip.sessions.tensorrt.memory import Memory
@@ -112,7 +113,7 @@ def _load(
     content = cache.read_plan(entry)
     free = cuda.free_bytes()
     if place.gpu.integrated:
-        free = max(free, driver.available_memory() or 0)
+        free = max(free, system.available_memory() or 0)
     if free < entry.bytes:
         raise BackendError(
             f"{title} needs {entry.bytes / 1e6:.0f} MB of memory for its weights alone, {free / 1e6:.0f} MB are free",

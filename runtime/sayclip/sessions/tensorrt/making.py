@@ -15,7 +15,7 @@ from typing import Any
 
 import sayclip
 from sayclip.errors import BackendError
-from sayclip.sessions.tensorrt import driver
+from sayclip.sessions import memory as system
 from sayclip.sessions.tensorrt.build import Job
 
 Progress = Callable[[int, int], None]
@@ -85,7 +85,7 @@ def _message(line: str) -> dict[str, Any]:
 def _death(status: int, what: str, errors: Path) -> BackendError:
     """The error for a child that said nothing of its end."""
     if status == -signal.SIGKILL:
-        free = driver.available_memory()
+        free = system.available_memory()
         left = f"; {free / 1e6:.0f} MB are free now" if free is not None else ""
         return BackendError(
             f"{what} cannot be built: the build was killed, most likely by the system for lack of memory{left}", _REMEDY
