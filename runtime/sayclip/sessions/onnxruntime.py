@@ -58,7 +58,7 @@ class OnnxRuntimeSession:
         runtime = import_onnxruntime()
         provider = PROVIDERS[backend]
         self._path = Path(graph)
-        self._backend = backend
+        self.backend = backend
         if provider not in runtime.get_available_providers():
             raise BackendError(
                 f"backend {backend!r} needs {provider}, this onnxruntime {runtime.__version__} has only "
@@ -92,25 +92,13 @@ class OnnxRuntimeSession:
                 f"backend {backend!r} wants {provider}, but the session of {self._path.name} uses {', '.join(used)}",
                 "see that the provider's own libraries can be found (`sayclip doctor`), or use backend='auto'",
             )
-        self._provider: str = used[0]
-        self._signature = Signature(
+        self.provider: str = used[0]
+        self.signature = Signature(
             tuple(_spec(node) for node in self._session.get_inputs()),
             tuple(_spec(node) for node in self._session.get_outputs()),
         )
-        self._tensors = Tensors(self._path.name, self._signature)
-        self._names = [spec.name for spec in self._signature.outputs]
-
-    @property
-    def backend(self) -> str:
-        return self._backend
-
-    @property
-    def provider(self) -> str:
-        return self._provider
-
-    @property
-    def signature(self) -> Signature:
-        return self._signature
+        self._tensors = Tensors(f"graph {self._path.name}", self.signature)
+        self._names = [spec.name for spec in self.signature.outputs]
 
     def bind(self, name: str, shape: Sequence[int]) -> Array:
         return self._tensors.bind(name, shape)

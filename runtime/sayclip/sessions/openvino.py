@@ -91,25 +91,14 @@ class OpenVinoSession:
                 f"openvino {runtime.__version__} computes {self._path.name} in {precision.get_type_name()}, wanted f32",
                 "use backend='onnxruntime', and report this",
             )
-        self._provider = ", ".join(devices)
-        self._signature = Signature(
+        self.backend = "openvino"
+        self.provider = ", ".join(devices)
+        self.signature = Signature(
             tuple(_spec(port, port.get_any_name()) for port in self._compiled.inputs),
             tuple(_spec(port, _output_name(port)) for port in self._compiled.outputs),
         )
-        self._tensors = Tensors(self._path.name, self._signature)
-        self._names = [spec.name for spec in self._signature.outputs]
-
-    @property
-    def backend(self) -> str:
-        return "openvino"
-
-    @property
-    def provider(self) -> str:
-        return self._provider
-
-    @property
-    def signature(self) -> Signature:
-        return self._signature
+        self._tensors = Tensors(f"graph {self._path.name}", self.signature)
+        self._names = [spec.name for spec in self.signature.outputs]
 
     @property
     def from_cache(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,11 +14,14 @@ from sayclip.sessions.base import Array, Signature, fits
 class Tensors:
     """The inputs and outputs of one session's graph, and the session's own buffers for the inputs.
 
-    ``graph`` names the graph in errors, which are all BackendError.
+    ``title`` begins every error, which are all BackendError. ``allocate`` gives the buffer of an input, by name, shape
+    and dtype, where it must be of a kind of its own.
     """
 
-    def __init__(self, graph: str, signature: Signature) -> None:
-        self.graph = graph
+    def __init__(
+        self, title: str, signature: Signature, allocate: Callable[[str, Sequence[int], str], Array] | None = None
+    ) -> None:
+        self.title = title
         self.inputs = {spec.name: spec for spec in signature.inputs}
         self.outputs = {spec.name: spec for spec in signature.outputs}
         self._wanted = [(spec, np.dtype(spec.dtype), _fixed(spec)) for spec in signature.inputs]
@@ -26,6 +29,7 @@ class Tensors:
         self._rows = len(self.inputs) > 1 and all(
             spec.shape and isinstance(spec.shape[0], str) for spec in signature.inputs
         )
+        self._allocate = allocate or self._own
         self._buffers: dict[str, Array] = {}
         self._bound: dict[str, Array] = {}
 
@@ -34,15 +38,18 @@ class Tensors:
         spec = self.inputs.get(name)
         if spec is None:
             raise self.wrong(f"has no input {name!r}, it has {', '.join(self.inputs)}")
-        size = int(np.prod(shape, dtype=np.int64))
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.size < size:
-            buffer = self._buffers[name] = np.empty(size, dtype=spec.dtype)
-        view = buffer[:size].reshape(tuple(shape))
+        view = self._allocate(name, shape, spec.dtype)
         if problem := fits(view, spec):
             raise self.wrong(f"input {name!r}: {problem}")
         self._bound[name] = view
         return view
+
+    def _own(self, name: str, shape: Sequence[int], dtype: str) -> Array:
+        size = int(np.prod(shape, dtype=np.int64))
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = np.empty(size, dtype=dtype)
+        return buffer[:size].reshape(tuple(shape))
 
     def feeds(self, given: Mapping[str, Array], out: Mapping[str, Array] | None) -> dict[str, Array]:
         """Every input in C order, in the graph's order: from ``given``, else from the buffer that ``bind`` gave.
@@ -89,7 +96,7 @@ class Tensors:
 
     def wrong(self, problem: str) -> BackendError:
         """The error for a graph that was used as it should not be."""
-        return BackendError(f"graph {self.graph} {problem}", "feed it as the bundle's manifest says")
+        return BackendError(f"{self.title} {problem}", "feed it as the bundle's manifest says")
 
 
 def _fixed(spec: TensorSpec) -> list[tuple[int, int]]:
