@@ -16,7 +16,7 @@ from sayclip.errors import BackendError, MissingDependencyError
 from sayclip.sessions import compiled
 from sayclip.sessions.backends import open_graph, unavailable
 from sayclip.sessions.choose import Request, open_session
-from sayclip.sessions.openvino import OpenVinoSession, import_openvino
+from sayclip.sessions.openvino import FLOATS, OpenVinoSession, import_openvino
 from sayclip.sessions.reference import Verdict, read_reference
 
 pytestmark = pytest.mark.skipif(bool(unavailable("openvino")), reason="OpenVINO is not installed")
@@ -72,13 +72,44 @@ def test_the_run_before_is_never_taken_for_this_one(threads: int, demo: Manifest
 def test_another_precision_is_an_error(tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should a version not do as it was asked."""
     monkeypatch.setattr(
-        "sayclip.sessions.openvino._settings", lambda core, threads: {"INFERENCE_PRECISION_HINT": "bf16"}
+        "sayclip.sessions.openvino._settings", lambda core, threads, floats: {"INFERENCE_PRECISION_HINT": "bf16"}
     )
     runtime = import_openvino()
     if "BF16" not in runtime.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16")
     with pytest.raises(BackendError, match=r"computes image\.fp32\.onnx in bf16, wanted f32"):
         OpenVinoSession(tiny_bundle_master / "image.fp32.onnx")
+
+
+@pytest.mark.skipif(bool(unavailable("openvino-bf16")), reason="this processor has no bfloat16")
+def test_what_is_not_int8_can_be_bfloat16(demo: Manifest) -> None:
+    """Other numbers than fp32's, near them; kept apart from the other backend's in the cache of compiled graphs."""
+    inputs, wanted = read_reference(demo, "image")
+    session = open_graph(
+        demo, "image", "fp16" if "fp16" in demo.entry("image").graphs else "fp32", backend="openvino-bf16"
+    )
+    seen = session.run(inputs)["embedding"]
+    assert session.backend == "openvino-bf16"
+    assert np.abs(seen - wanted["embedding"]).max() > 1e-4
+    np.testing.assert_allclose(seen, wanted["embedding"], atol=0.02)
+    opened, choice = open_session(demo, "image", Request("openvino-bf16", "int8"))
+    assert (opened.backend, choice.precision) == ("openvino-bf16", "int8")
+    keys = {open_graph(demo, "image", "int8", backend=backend)._key for backend in FLOATS}  # type: ignore[attr-defined]
+    assert len(keys) == 2
+
+
+def test_fp32_in_bfloat16_is_refused(demo: Manifest) -> None:
+    """It would be another precision than the one named."""
+    if unavailable("openvino-bf16"):
+        pytest.skip("this processor has no bfloat16")
+    with pytest.raises(BackendError, match="fp32 graph of 'text' is not accurate on openvino-bf16"):
+        open_session(demo, "text", Request("openvino-bf16", "fp32"))
+
+
+def test_without_instructions_for_bfloat16_it_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sayclip.sessions.backends.multiplies_bfloat16", lambda: False)
+    assert unavailable("openvino-bf16") == "this processor has no instructions for bfloat16"
+    assert unavailable("openvino") == ""
 
 
 def test_outputs_bear_the_graphs_names(tmp_path: Path) -> None:
@@ -109,7 +140,7 @@ def test_nothing_is_told_to_anybody(tiny_bundle_master: Path, tmp_path: Path) ->
     """Importing openvino otherwise imports a package that sends an event and keeps an id in the home folder."""
     code = """
 import sys
-from sayclip.sessions.openvino import OpenVinoSession, import_openvino
+from sayclip.sessions.openvino import FLOATS, OpenVinoSession, import_openvino
 OpenVinoSession(sys.argv[1])
 print([name for name in sys.modules if name.startswith("openvino_telemetry")], import_openvino().convert_model)
 """

@@ -17,13 +17,13 @@ from sayclip.errors import BackendError, MissingDependencyError
 from sayclip.sessions import compiled, cpu
 from sayclip.sessions.base import Session
 from sayclip.sessions.onnxruntime import PROVIDERS, OnnxRuntimeSession, import_onnxruntime
-from sayclip.sessions.openvino import OpenVinoSession, import_openvino
+from sayclip.sessions.openvino import FLOATS, OpenVinoSession, import_openvino, multiplies_bfloat16
 from sayclip.sessions.reference import check
 
 ENGINES = ("tensorrt", "tensorrt_rtx")
 """Backends that run what ``sayclip build`` made, and nothing else."""
-BACKENDS = ("onnxruntime", "onnxruntime-cuda", "openvino", *ENGINES)
-PREFERRED = (*ENGINES, "onnxruntime-cuda", "openvino", "onnxruntime")
+BACKENDS = ("onnxruntime", "onnxruntime-cuda", *FLOATS, *ENGINES)
+PREFERRED = (*ENGINES, "onnxruntime-cuda", *FLOATS, "onnxruntime")
 """The same, with the one first that wins where they are equally fast."""
 
 
@@ -34,8 +34,10 @@ def unavailable(backend: str) -> str:
             from sayclip.sessions import tensorrt
 
             return tensorrt.unavailable(backend)
-        if backend == "openvino":
+        if backend in FLOATS:
             import_openvino()
+            if FLOATS[backend] == "bf16" and not multiplies_bfloat16():
+                return "this processor has no instructions for bfloat16"
             return ""
         there = import_onnxruntime().get_available_providers()
     except MissingDependencyError as error:
@@ -56,6 +58,8 @@ def precisions(backend: str) -> tuple[list[str], list[str]]:
         return ["fp16", "fp32"], ["int8", "int8-u8"]
     if backend == "openvino":
         return ["int8", "fp32"], ["fp16", "int8-u8"]
+    if backend in FLOATS:  # bfloat16 is as far from fp32 as what these two precisions allow
+        return ["int8", "fp16"], ["int8-u8"]
     if cpu.is_arm():
         return ["int8", "fp32", "fp16"], ["int8-u8"]
     return ["int8-u8", "fp32"], ["int8", "fp16"]
@@ -120,9 +124,9 @@ def open_graph(
         from sayclip.sessions import tensorrt
 
         session = tensorrt.open_engine(manifest, name, precision, backend)
-    elif backend == "openvino":
+    elif backend in FLOATS:
         key = graph_hash(graph) if graph_bytes(graph) <= compiled.LARGEST_BYTES else ""
-        session = OpenVinoSession(manifest.path(graph.file), threads=threads, key=key)
+        session = OpenVinoSession(manifest.path(graph.file), backend=backend, threads=threads, key=key)
     else:
         session = OnnxRuntimeSession(manifest.path(graph.file), backend=backend, threads=threads)
     for kind, seen, wanted in (
@@ -145,7 +149,7 @@ def keep_compiled(session: Session, manifest: Manifest, name: str, precision: st
         return
     passed = False
     try:
-        again = open_graph(manifest, name, precision, backend="openvino", threads=session.threads)
+        again = open_graph(manifest, name, precision, backend=session.backend, threads=session.threads)
         passed = check(again, manifest, name, precision).passed
         again.close()
     except BackendError:
