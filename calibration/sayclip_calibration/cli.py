@@ -43,9 +43,9 @@ def add(subparsers: Any) -> None:
     inputs.add_argument(
         "--samples",
         type=_count(4, 100_000),
-        default=64,
         metavar="N",
-        help="inputs to take the ranges from, and as many others to judge by (default: 64); of fewer, half each",
+        help="inputs to take the ranges from, and as many others to judge by (default: 64 recordings, 256 of all "
+        "else); of fewer, half each",
     )
     inputs.add_argument("--seed", type=_count(0, 2**32 - 1), default=0, metavar="N", help="chooses them (default: 0)")
     what = parser.add_argument_group("what is made")
@@ -56,7 +56,7 @@ def add(subparsers: Any) -> None:
         "--precision", type=_precisions, default=_PRECISIONS, metavar="P,...", help="int8, fp16 or both (default)"
     )
     what.add_argument("--scales", choices=_SCALES, default="search", help="how ranges become scales (default: search)")
-    what.add_argument("--no-smooth", action="store_true", help="without SmoothQuant")
+    what.add_argument("--no-smooth", action="store_true", help="leave channels as they are")
     what.add_argument(
         "--exclude",
         action="append",

@@ -29,6 +29,8 @@ from .report import REPORT, Calibrated, Outcome, describe_precision, earlier, fo
 from .searches import IMAGE, Searches
 
 PRECISIONS = ("int8", "fp16")
+SAMPLES = {"speech": 64, "audio": 64}
+"""A recording tells much; pictures and texts are quick, and rare channels show in few of them."""
 Say = Callable[[str], None]
 Progress = Callable[[str, int, "int | None"], None]
 Feed = Mapping[str, Any]
@@ -43,7 +45,8 @@ class Request:
     out: Path | None = None
     encoders: tuple[str, ...] = ()
     precisions: tuple[str, ...] = PRECISIONS
-    samples: int = 64
+    samples: int | None = None
+    """Inputs to calibrate with; None for as many as ``SAMPLES`` says."""
     seed: int = 0
     scales: str = "search"
     smooth: bool = True
@@ -53,6 +56,9 @@ class Request:
     force: bool = False
     threads: int = 0
     crosscheck: bool = False
+
+    def samples_of(self, encoder: str) -> int:
+        return self.samples if self.samples is not None else SAMPLES.get(encoder, 256)
 
 
 class Core(Protocol):
@@ -139,7 +145,7 @@ def _inputs(manifest: Manifest, request: Request, result: Result, say: Say, prog
 
         option = _option(name, request.given)
         try:
-            inputs[name] = choose(name, sources, option, request.samples, request.seed, reading)
+            inputs[name] = choose(name, sources, option, request.samples_of(name), request.seed, reading)
         except InputError as error:
             # Captions are given for another encoder; that their IPA is of no use here is no reason to stop.
             if name != "pronunciation" or request.given.ipa is not None:
@@ -267,7 +273,7 @@ class _Work:
         request = self.request
         options = {
             "seed": request.seed,
-            "samples": request.samples,
+            "samples": request.samples_of(self.name),
             "scales": request.scales,
             "smooth": request.smooth,
             "exclude": list(request.exclude),

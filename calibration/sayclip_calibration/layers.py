@@ -14,7 +14,7 @@ from .placement import Site
 from .scales import METHODS, Histogram
 
 Rows = NDArray[np.float32]
-COMPENSATED = 0.4  # of a weight's rounding error, what about is left of it in the outputs by `compensate`
+COMPENSATED = 0.2  # of a weight's rounding error, what about is left of it in the outputs by `compensate`
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,13 @@ def rounded_columns(weight: Rows) -> Rows:
     return result
 
 
-def relative_error(rows: Rows, absmax: float, columns: Sequence[Rows], wanted: Sequence[Rows]) -> float:
-    """Squared error of int8 products to ``wanted``, relative to the square of these, summed over the layers."""
+def relative_error(
+    rows: Rows, absmax: float, columns: Sequence[Rows], wanted: Sequence[Rows], powers: Sequence[float]
+) -> float:
+    """Squared error of int8 products to ``wanted``, each layer's relative to its ``powers``, summed over the layers."""
     seen = rounded(rows, absmax)
     total = 0.0
-    for weight, output in zip(columns, wanted, strict=True):
-        power = float(np.square(output, dtype=np.float64).sum())
+    for weight, output, power in zip(columns, wanted, powers, strict=True):
         total += float(np.square(seen @ weight - output, dtype=np.float64).sum()) / max(power, 1e-30)
     return total
 
@@ -74,12 +75,16 @@ def best_threshold(
     wanted: Sequence[Rows],
     histogram: Histogram | None = None,
     methods: Sequence[str] = tuple(METHODS),
+    powers: Sequence[float] | None = None,
 ) -> Threshold:
     """The method whose threshold harms the layers that read an activation least; the earlier one of equals.
 
     ``rows`` [n, C]: what the layers read; ``channels`` [C]: its largest magnitudes over all inputs; ``weights`` each
     [C, channels out]; ``wanted``: their products in float. ``histogram`` None: that of ``rows``.
+    ``powers``: what errors are relative to, None for the squares of ``wanted``.
     """
+    if powers is None:
+        powers = [float(np.square(output, dtype=np.float64).sum()) for output in wanted]
     if histogram is None:
         histogram = Histogram()
         histogram.add(rows)
@@ -88,7 +93,7 @@ def best_threshold(
     best: Threshold | None = None
     for method in methods:
         absmax = METHODS[method](histogram)
-        error = relative_error(rows, absmax, columns, wanted)
+        error = relative_error(rows, absmax, columns, wanted, powers)
         if best is None or error < best.error:
             best = Threshold(method, absmax, error)
     assert best is not None

@@ -93,7 +93,7 @@ def _section(precision: str, found: Document) -> list[str]:
         lines += _table(("layer", "op", "mean cosine", "worst cosine"), layers)
     if found["smoothed"]:
         norms = ((f"`{norm}`", _number(alpha, 2)) for norm, alpha in found["smoothed"].items())
-        lines += ["", "### Smoothed", "", *_table(("norm", "alpha"), norms)]
+        lines += ["", "### Smoothed", "", *_table(("norm, projection or activation", "alpha"), norms)]
     if found["scales"]:
         scales = (
             (f"`{tensor}`", scale["method"], *(f"{scale[key]:.6g}" for key in ("absmax_seen", "absmax_used", "scale")))

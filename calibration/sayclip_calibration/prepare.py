@@ -1,7 +1,8 @@
 """Everything about an int8 graph but which layers stay in float: smoothing, scales and rounded weights.
 
-Whether smoothing, and scales other than min-max's, are worth having depends on the encoder, so they are tried: each way
-goes through the whole graph, with weights rounded to the nearest, and the one whose embeddings stay nearest is taken.
+Where smoothing is worth having is found out layer by layer. Whether scales other than min-max's are depends on the
+encoder: both go through the whole graph, with weights rounded to the nearest, and those whose embeddings stay nearest
+are taken.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from onnx import ModelProto
 
 from sayclip.errors import BundleError, InputError
 
-from . import smooth
+from . import smooth, smoothed
 from .batching import in_batches, padded
 from .compensate import round_weights
 from .cosine import OUTPUT
 from .graph import GraphView, attributes
+from .groups import groups
 from .layers import best_threshold, frame_error, matrix
 from .minmax import Range
 from .patches import patches_to_products
@@ -41,8 +43,8 @@ Progress = Callable[[str, int, "int | None"], None]
 class Options:
     """How to calibrate. ``scales``: a method of ``scales.METHODS``, or the best of them for each tensor.
 
-    ``smooth``: SmoothQuant where it helps. ``exclude``: nodes to leave in float, by name or pattern. ``seed``: of the
-    rows that settings are tried on. ``threads`` 0 takes every core.
+    ``smooth``: channels moved and scaled where it helps. ``exclude``: nodes to leave in float, by name or pattern.
+    ``seed``: of the rows that settings are tried on. ``threads`` 0 takes every core.
     """
 
     scales: str = SEARCH
@@ -87,42 +89,38 @@ def prepare(
     if not placement.sites:
         reasons = "; ".join(sorted(set(placement.skipped.values()))) or "it has no Conv, MatMul or Gemm"
         raise BundleError(f"{name} has no layer to quantise ({reasons})", "ship it in fp32 or exclude fewer layers")
-    preparing = _Preparing(name, in_batches(calibration), options, progress)
-    plain = preparing.statistics(model, placement, "ranges", moments=not options.smooth)
-    ways = preparing.ways(model, placement, plain, ())
-    statistics = plain
+    preparing = _Preparing(name, options, progress)
+    chosen: tuple[smooth.Smoothing, ...] = ()
     if options.smooth:
+        # From every other input: where the others go beyond what these gave, the ranges still see it.
+        seen = preparing.statistics(model, placement, in_batches(calibration[::2]), "channels", moments=False)
         view = GraphView(model)
-        chosen = tuple(smooth.choose(view, smooth.groups(view, placement), plain))
-        del view
-        if chosen:
-            smoothed = smooth.apply(model, chosen)
-            placement = place(smoothed, options.exclude, conv_outputs=True)
-            statistics = preparing.statistics(smoothed, placement, "ranges, smoothed", moments=True)
-            ways += preparing.ways(smoothed, placement, statistics, chosen)
+        chosen = tuple(smooth.choose(view, groups(view, placement), seen))
+        del view, seen
+    if chosen:
+        model = smoothed.apply(model, chosen)
+        placement = place(model, options.exclude, conv_outputs=True)
+    statistics = preparing.statistics(model, placement, in_batches(calibration), "ranges", moments=True)
+    ways = preparing.ways(model, placement, statistics, chosen)
     way = preparing.best(original, ways, padded(calibration[:TRIED], TRIED))
-    del ways
-    if options.smooth and not way.smoothings:
-        statistics = preparing.statistics(way.model, way.placement, "ranges, as they are", moments=True)
     return way, preparing.rounded(way, statistics)
 
 
 @dataclass(frozen=True)
 class _Preparing:
     name: str
-    calibration: Sequence[Feed]
     options: Options
     progress: Progress
 
     def statistics(
-        self, model: ModelProto, placement: Placement, label: str, *, moments: bool
+        self, model: ModelProto, placement: Placement, feeds: Sequence[Feed], label: str, *, moments: bool
     ) -> dict[str, Statistics]:
         def step(done: int, total: int) -> None:
             self.progress(f"{self.name}: {label}", done, total)
 
         return collect(
             model,
-            self.calibration,
+            feeds,
             placement.tensors,
             [site.activation for site in placement.sites if site.op != "Conv"],
             moments=moments,

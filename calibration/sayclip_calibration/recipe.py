@@ -46,7 +46,7 @@ class EncoderReport:
     scales: Mapping[str, tuple[str, float, float]]
     """Tensor to method, largest magnitude seen, largest magnitude represented."""
     smoothed: Mapping[str, float]
-    """Norm or value projection to SmoothQuant's exponent."""
+    """Norm, value projection or activation to SmoothQuant's exponent; 0 where its channels are only moved."""
     ranked: tuple[LayerDamage, ...]
     given_back: tuple[str, ...]
     judgement: Judgement
@@ -96,7 +96,7 @@ def calibrate_encoder(
         final.nodes,
         final.skipped,
         {tensor: way.scales[tensor] for tensor in final.tensors},
-        {smoothing.group.norm or smoothing.group.value: smoothing.alpha for smoothing in way.smoothings},
+        {smoothing.label: smoothing.alpha for smoothing in way.smoothings},
         ranked,
         found.given_back,
         found.judgement,

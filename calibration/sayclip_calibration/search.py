@@ -14,6 +14,7 @@ from .gates import Gate, Judgement
 from .placement import Placement
 from .sensitivity import LayerDamage
 
+TRIED_BACK = 10  # layers that are tried whether they can stay in int8 after all, the costliest
 SEARCHED = 32  # samples that choices are judged on; the one that is taken is judged on all
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -81,8 +82,8 @@ def give_back(
     """The shortest prefix of ``ranked`` to give back so that ``gate`` holds, less what turns out not to be needed.
 
     ``work``: multiplications of each layer; of those not needed the costliest are taken back first. Choices are judged
-    on the first ``feeds`` feeds, and where the one found does not hold on all of them the next layers go too. Where not
-    even all but one layer in float is enough, nothing is given back: the judgement then says what is missed.
+    on the first ``feeds`` feeds, and where the one found does not hold on all of them half as many layers again go too.
+    Where not even all but one layer in float is enough, nothing is given back: the judgement then says what is missed.
     """
     search = _Search(probe, gate, [layer.node for layer in ranked], work, feeds, progress)
     if search.judged([]).passed:
@@ -96,7 +97,8 @@ def give_back(
         left = [part for part in search.order if part not in back]
         if len(left) < 2:
             break
-        back = [*back, left[0]]
+        more = min(len(left) - 1, (len(back) + 1) // 2)
+        back = [*back, *left[:more]]
         judgement = search.on_all(back)
     if not judgement.passed and back:
         back, judgement = [], search.on_all([])
@@ -167,8 +169,9 @@ class _Search:
         return order[:high]
 
     def needed(self, back: list[str]) -> list[str]:
-        """What of ``back`` cannot be taken back; the last of it crossed the gate, so it is not tried."""
-        for part in sorted(back[:-1], key=lambda part: (-self.work.get(part, 0.0), self.order.index(part))):
+        """``back`` less what can be taken back; the last of it crossed the gate, so it is not tried."""
+        costly = sorted(back[:-1], key=lambda part: (-self.work.get(part, 0.0), self.order.index(part)))
+        for part in costly[:TRIED_BACK]:
             fewer = [other for other in back if other != part]
             if self.judged(fewer).passed:
                 back = fewer

@@ -24,7 +24,8 @@ ROWS = 384  # rows kept of a tensor: enough that a layer's error on them ranks i
 class Statistics:
     """One float tensor over all calibration inputs; ``rows`` hold its channels, the last axis of all but images.
 
-    ``channels``: largest magnitude of each, f32 [C]; None for what convolutions read, whose channels come second.
+    ``lows``, ``highs``: smallest and largest of each channel, f32 [C]; None for what convolutions read, whose channels
+    come second.
     ``rows``: f32 [at most ROWS, C], chosen by seed, evenly from all inputs. ``moment``: f32 [C, C], the sum of all
     rows' outer products with themselves.
     """
@@ -32,7 +33,8 @@ class Statistics:
     histogram: Histogram = field(default_factory=Histogram)
     low: float = np.inf
     high: float = -np.inf
-    channels: NDArray[np.float32] | None = None
+    lows: NDArray[np.float32] | None = None
+    highs: NDArray[np.float32] | None = None
     pieces: list[NDArray[np.float32]] = field(default_factory=list)
     moment: NDArray[np.float32] | None = None
     count: int = 0
@@ -41,6 +43,11 @@ class Statistics:
     @property
     def range(self) -> Range:
         return Range(self.low, self.high)
+
+    @property
+    def channels(self) -> NDArray[np.float32] | None:
+        """Largest magnitude of each channel, f32 [C], or None."""
+        return None if self.lows is None or self.highs is None else np.maximum(self.highs, -self.lows)
 
     @property
     def rows(self) -> NDArray[np.float32]:
@@ -59,8 +66,9 @@ class Statistics:
             chosen = np.sort(random.permutation(len(rows))[:count])
             self.pieces.append(rows[chosen].copy())
             return
-        largest = np.abs(rows).max(axis=0)
-        self.channels = largest if self.channels is None else np.maximum(self.channels, largest)
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        self.lows = low if self.lows is None else np.minimum(self.lows, low)
+        self.highs = high if self.highs is None else np.maximum(self.highs, high)
         chosen = np.sort(random.permutation(len(rows))[:count])
         self.pieces.append(rows[chosen].copy())
         self.count += len(rows)

@@ -13,8 +13,11 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from sayclip_calibration import place, smooth
 from sayclip_calibration.graph import GraphView, load_model
+from sayclip_calibration.groups import groups
 from sayclip_calibration.patches import patches_to_products
+from sayclip_calibration.qdq import insert_qdq
 from sayclip_calibration.session import Runner
+from sayclip_calibration.smoothed import apply
 from sayclip_calibration.statistics import collect
 from sayclip_calibration.tables import halve_tables
 
@@ -121,18 +124,20 @@ def smoothed(model: ModelProto, feeds: Sequence[Feed]) -> tuple[ModelProto, list
     view, placement = GraphView(model), place(model)
     rows = [site.activation for site in placement.sites if site.op != "Conv"]
     statistics = collect(model, feeds, placement.tensors, rows)
-    chosen = smooth.choose(view, smooth.groups(view, placement), statistics)
-    return smooth.apply(model, chosen), chosen
+    chosen = smooth.choose(view, groups(view, placement), statistics)
+    return apply(model, chosen), chosen
 
 
 def test_smoothing_changes_nothing_but_the_channels(text: Any) -> None:
     model = harden(load_model(text.path))
     result, chosen = smoothed(model, text.feeds)
     assert {bool(one.group.norm) for one in chosen} == {True, False}, "norms and value projections"
-    assert all(one.alpha in smooth.ALPHAS for one in chosen)
+    assert all(one.alpha in (0.0, *smooth.ALPHAS) for one in chosen)
     feeds = [*text.feeds, *text.others]
     np.testing.assert_allclose(run(result, feeds), run(model, feeds), atol=2e-6)
-    assert [node.name for node in result.graph.node] == [node.name for node in model.graph.node]
+    kept = [node.name for node in result.graph.node if not node.name.endswith((".smoothed.sub", ".smoothed.mul"))]
+    assert kept == [node.name for node in model.graph.node]
+    chosen = [one for one in chosen if one.group.norm or one.group.value]
     tensors = [one.group.activation for one in chosen]
     before, after = (collect(graph, text.feeds, tensors, tensors) for graph in (model, result))
     for one in chosen:
@@ -170,3 +175,57 @@ def test_a_norm_that_others_read_gets_a_twin(write: Write) -> None:
         "norm.smoothed",
     ]
     np.testing.assert_allclose(run(result, feeds), run(model, feeds), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", ["none", "sum", "gemm", "gemm without"])
+def test_channels_that_no_norm_takes_in_are_moved_by_nodes(write: Write, bias: str) -> None:
+    """One-sided activations of very different channels, as GELU gives them, and every way to have a bias or none."""
+    rng = np.random.default_rng(5)
+    gemm = bias.startswith("gemm")
+    constants = {
+        "spread": np.exp(rng.normal(0, 1.5, 32)).astype(np.float32),
+        "w": rng.standard_normal((32, 24)).astype(np.float32),
+        "b": rng.standard_normal(24).astype(np.float32),
+        "p": rng.standard_normal((24, 16)).astype(np.float32),
+    }
+    layer = {
+        "none": [NODE("MatMul", ["a", "w"], ["y"], "layer")],
+        "sum": [NODE("MatMul", ["a", "w"], ["c"], "layer"), NODE("Add", ["b", "c"], ["y"], "bias")],
+        "gemm": [NODE("Gemm", ["a", "w", "b"], ["y"], "layer")],
+        "gemm without": [NODE("Gemm", ["a", "w"], ["y"], "layer")],
+    }[bias]
+    nodes = [
+        NODE("Relu", ["x"], ["r"]),
+        NODE("Mul", ["r", "spread"], ["a"], "activation"),
+        *layer,
+        NODE("Tanh", ["y"], ["z"]),
+        NODE("MatMul", ["z", "p"], ["embedding"], "projection"),
+    ]
+    model = load_model(write(nodes, constants, {"x": ["batch", 32] if gemm else ["batch", 5, 32]}))
+    shape = (40, 32) if gemm else (8, 5, 32)
+    feeds = [{"x": (3 + rng.standard_normal(shape)).astype(np.float32)} for _ in range(4)]
+    result, chosen = smoothed(model, feeds)
+    assert [(one.label, one.moved, one.alpha > 0) for one in chosen] == [("a", True, True)]
+    assert [node.op_type for node in result.graph.node if "smoothed" in node.name] == ["Sub", "Mul"]
+    np.testing.assert_allclose(run(result, feeds), run(model, feeds), rtol=1e-4, atol=1e-4)
+    lost = []
+    for graph in (model, result):
+        placement = place(graph)
+        seen = collect(graph, feeds, placement.tensors, placement.tensors)
+        int8 = insert_qdq(graph, placement, {tensor: found.range for tensor, found in seen.items()})
+        lost.append(float(np.square(run(int8, feeds) - run(model, feeds)).mean()))
+    assert lost[1] < lost[0] / 4
+
+
+def test_a_channel_not_seen_in_every_input_keeps_some_room(text: Any) -> None:
+    """Factors follow ranges, but not down to nothing: other inputs may use what these did not."""
+    model = harden(load_model(text.path))
+    view, placement = GraphView(model), place(model)
+    seen = collect(model, text.feeds, placement.tensors, placement.tensors)
+    group = groups(view, placement)[0]
+    for array in (seen[group.activation].lows, seen[group.activation].highs):
+        assert array is not None
+        array[3] *= 1e-6
+    [found, *_] = smooth.choose(view, [group], seen)
+    assert found.factors[3] > found.factors.max() / 1e3 * 0.99
+    assert found.factors[3] > np.median(found.factors) / 40
