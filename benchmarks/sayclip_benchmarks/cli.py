@@ -26,7 +26,8 @@ def add(subparsers: Any) -> None:
     int8.add_argument("--demo", type=Path, help="folder of the sayclip_demo package (default: the installed one)")
     int8.add_argument("--items", type=int, default=1000, help="pictures, texts and recordings to embed")
     int8.add_argument("--only", choices=("clip", "speech"), help="only this bundle: image and text, or speech")
-    int8.add_argument("--samples", type=int, default=64, help="inputs to calibrate with")
+    int8.add_argument("--samples", type=int, help="inputs to calibrate with (default: as `sayclip calibrate`)")
+    int8.add_argument("--gate-mean", type=float, help="mean cosine to calibrate for (default: as `sayclip calibrate`)")
     int8.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: engines are built and timed beside PyTorch's"
     )
@@ -77,18 +78,17 @@ def _int8(arguments: argparse.Namespace) -> int:
     given = making.inputs(read_demo(arguments.demo), work, arguments.items)
     if arguments.only:
         given = replace(given, options={arguments.only: given.options[arguments.only]})
-    reports = making.bundles(work, given, arguments.samples)
+    reports = making.bundles(work, given, arguments.samples, arguments.gate_mean)
     if arguments.device == "cuda":
         making.build(work, given.options)
     found: dict[str, Any] = {}
     for name, report in reports.items():
         folder = "speech" if name == "speech" else "clip"
         int8 = report["precisions"]["int8"]
-        embedded = [measure.embed(work / folder, name, given, one) for one in ("fp32", measure.precision_here())]
         taken = [point for point in int8["points"] if point["given_back"] == len(int8["given_back"])]
         found[name] = {
             "sha256": Manifest.read(work / folder).entry(name).graphs[measure.precision_here()].sha256,
-            "agreement": measure.agreement(*embedded),
+            "agreement": measure.agreements(work / folder, name, given),
             "speed": measure.speed(work / folder, name, given, arguments.turns, arguments.device),
             "engine_bytes": {one: making.engines(work, folder, name, one) for one in ("fp32", "int8")},
             "calibration": {

@@ -93,7 +93,7 @@ def report(mean: float, speedup: float, given_back: int) -> dict[str, Any]:
         "encoders": {
             "image": {
                 "sha256": "ab" * 32,
-                "agreement": {"mean_cosine": mean, "worst_cosine": 0.9, "top10_overlap": 0.95},
+                "agreement": {"openvino": {"mean_cosine": mean, "worst_cosine": 0.9, "top10_overlap": 0.95}},
                 "speed": {"openvino int8": {"p50_ms": 10.0, "p90_ms": 11.0, "speedup": speedup}},
                 "engine_bytes": {"fp32": 100, "int8": 28},
                 "calibration": {"seconds": 60.0, "peak_memory_bytes": 3e9, "samples": 64},

@@ -54,15 +54,22 @@ def inputs(demo: Demo, work: Path, items: int) -> Inputs:
     return Inputs(tuple(pictures[:items]), tuple(captions[:items]), tuple(spoken[:items]), options)
 
 
-def bundles(work: Path, given: Inputs, samples: int = 64) -> dict[str, dict[str, Any]]:
-    """``work/clip`` and ``work/speech`` with their int8 graphs, made where they are not there yet; what it took."""
+def bundles(
+    work: Path, given: Inputs, samples: int | None = None, gate_mean: float | None = None
+) -> dict[str, dict[str, Any]]:
+    """``work/clip`` and ``work/speech`` with their int8 graphs, made where they are not there yet; what it took.
+
+    ``samples`` and ``gate_mean`` as the options of ``sayclip calibrate``, whose defaults None stands for.
+    """
+    chosen = {"--samples": samples, "--gate-mean": gate_mean}
+    more = [str(part) for option, value in chosen.items() if value is not None for part in (option, value)]
     if not all((work / name / "bundle.json").exists() for name in given.options):
         _run(["export", "full-size", "--hard", str(work)])
     for name, options in given.options.items():
         graphs = json.loads((work / name / "bundle.json").read_text(encoding="utf-8"))["encoders"]
         if not all("int8" in entry["graphs"] for entry in graphs.values()):
-            # What misses a gate is measured too, and its figures say so.
-            _run(["calibrate", str(work / name), "--force", "--samples", str(samples), *options])
+            # The mean is what is asked for here, and what misses its gate is measured too: its figures say so.
+            _run(["calibrate", str(work / name), "--force", "--gate-worst=-1", *more, *options])
     reports = {}
     for name in given.options:
         for path in sorted((work / name).glob("*.calibration.json")):

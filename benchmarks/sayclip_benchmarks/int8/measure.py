@@ -19,11 +19,13 @@ from sayclip.errors import SayclipError
 from sayclip.sessions import backends
 from sayclip.sessions.base import Session
 from sayclip.sessions.cpu import default_threads, is_x86
+from sayclip.sessions.openvino import FLOATS
 from sayclip.sessions.reference import OUTPUT
 from sayclip_benchmarks.int8.making import Inputs
 
 CENTRED = 256  # inputs whose mean is taken off before any cosine
 TOP = 10
+REST_S = 0.05  # threads of the candidate before, PyTorch's above all, spin on for a while
 EAGER = "torch fp32"
 TOKENS, SAMPLES = 77, 48_000
 Embeddings = NDArray[np.float32]
@@ -35,12 +37,26 @@ def precision_here() -> str:
     return "int8-u8" if is_x86() else "int8"
 
 
-def embed(bundle: Path, name: str, given: Inputs, precision: str) -> Embeddings:
-    """Embeddings [items, width] of one encoder by ONNX Runtime."""
-    with sayclip.load(bundle, backend="onnxruntime", precision=precision) as encoder:
+def embed(bundle: Path, name: str, given: Inputs, precision: str, backend: str = "onnxruntime") -> Embeddings:
+    """Embeddings [items, width] of one encoder."""
+    with sayclip.load(bundle, backend=backend, precision=precision) as encoder:
         if name == "image":
             return encoder.image(list(given.pictures))
         return encoder.text(given.texts) if name == "text" else encoder.speech(list(given.recordings))
+
+
+def agreements(bundle: Path, name: str, given: Inputs) -> dict[str, dict[str, float]]:
+    """``agreement`` with fp32 of the int8 graph on every backend of the processor that is here."""
+    reference = embed(bundle, name, given, "fp32")
+    found = {}
+    for backend, precision in candidates("cpu"):
+        if precision == "fp32" or backends.unavailable(backend):
+            continue
+        try:
+            found[backend] = agreement(reference, embed(bundle, name, given, precision, backend))
+        except SayclipError as error:
+            print(f"{name}: {backend} {precision} is left out: {error}", file=sys.stderr)
+    return found
 
 
 def agreement(reference: Embeddings, seen: Embeddings) -> dict[str, float]:
@@ -130,7 +146,8 @@ def candidates(device: str) -> list[tuple[str, str]]:
     """Backend and precision of every session to time on ``device``; those that cannot run are left out later."""
     if device == "cpu":
         ours = precision_here()
-        return [("onnxruntime", "fp32"), ("onnxruntime", ours), ("openvino", "fp32"), ("openvino", "int8")]
+        vino = [(backend, "int8") for backend in FLOATS]
+        return [("onnxruntime", "fp32"), ("onnxruntime", ours), ("openvino", "fp32"), *vino]
     engines = [(backend, precision) for backend in backends.ENGINES for precision in ("fp32", "fp16", "int8")]
     return [("onnxruntime-cuda", "fp32"), ("onnxruntime-cuda", "fp16"), *engines]
 
@@ -155,6 +172,7 @@ def speed(bundle: Path, name: str, given: Inputs, turns: int, device: str = "cpu
     times: dict[str, list[float]] = {label: [] for label in runs}
     for turn in range(turns + 1):
         for label, run in runs.items():
+            time.sleep(REST_S)
             for feed in inputs[:2] if turn % 2 else inputs[2:]:
                 started = time.perf_counter()
                 run(feed)
