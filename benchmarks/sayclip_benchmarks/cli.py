@@ -25,7 +25,11 @@ def add(subparsers: Any) -> None:
     int8.add_argument("--work", type=Path, default=Path("work/int8"), help="where bundles and recordings are kept")
     int8.add_argument("--demo", type=Path, help="folder of the sayclip_demo package (default: the installed one)")
     int8.add_argument("--items", type=int, default=1000, help="pictures, texts and recordings to embed")
-    int8.add_argument("--only", choices=("clip", "speech"), help="only this bundle: image and text, or speech")
+    int8.add_argument(
+        "--only",
+        choices=("clip", "speech"),
+        help="only this bundle: image and text, or speech; the other's figures are kept if they lie under --out",
+    )
     int8.add_argument("--samples", type=int, help="inputs to calibrate with (default: as `sayclip calibrate`)")
     int8.add_argument("--gate-mean", type=float, help="mean cosine to calibrate for (default: as `sayclip calibrate`)")
     int8.add_argument(
@@ -110,6 +114,8 @@ def _int8(arguments: argparse.Namespace) -> int:
         },
         "encoders": found,
     }
+    if arguments.only and arguments.out:
+        document = table.beside(arguments.out.with_suffix(".json"), document)
     text = table.markdown(document)
     if arguments.readme:
         insert(arguments.readme, text, "int8")

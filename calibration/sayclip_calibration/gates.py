@@ -190,6 +190,19 @@ class Gate:
         return f"{check.gate}{of} is {check.seen:.{digits}f}, wanted at least {check.wanted:.{digits}g}"
 
 
+def lengths(reference: Outputs) -> NDArray[np.float64]:
+    """Length of each embedding, f64 [n], less the mean of all where there are enough of them, as gates take it.
+
+    Of the embedding that is searched by. A row of zeros has the length of the shortest other.
+    """
+    name = OUTPUT if OUTPUT in reference else next(iter(reference))
+    rows = reference[name].reshape(len(reference[name]), -1).astype(np.float64)
+    found: NDArray[np.float64] = np.linalg.norm(rows - (centre_of(rows) if len(rows) >= CENTRED_FROM else 0.0), axis=1)
+    least = found[found > 0].min(initial=np.inf)
+    longer: NDArray[np.float64] = np.maximum(found, least if np.isfinite(least) else 1.0)
+    return longer
+
+
 def _embeddings(reference: Outputs, seen: Outputs) -> list[str]:
     """Names of the embeddings, the one that is searched by first."""
     names = sorted((name for name in reference if name.endswith(OUTPUT)), key=lambda name: (name != OUTPUT, name))

@@ -8,17 +8,21 @@ in int8.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from .agreement import Outputs, join
+from .gates import lengths
 from .minmax import Range
 from .placement import OUT, Placement
 from .qdq import Rounded, insert_qdq
 from .session import Feed, Runner
+from .store import write_data
 
 
 class Probe:
@@ -44,15 +48,35 @@ class Probe:
         self.reference: Outputs = join([plain.run_all(feed) for feed in plain.checked(self.feeds)])
         del plain
         switched, self._switches = with_switches(model, placement, ranges, rounded)
-        self._runner = Runner(switched, threads=threads)
+        with tempfile.TemporaryDirectory(prefix="sayclip-") as folder:
+            # From files, which are mapped: a graph given as bytes is held three times while it is loaded.
+            path = Path(folder) / "switched.onnx"
+            write_data(switched, path.with_suffix(".data"))
+            path.write_bytes(switched.SerializeToString())
+            del switched
+            self._runner = Runner(path, threads=threads)
 
-    def __call__(self, parts: Collection[str], feeds: int | None = None) -> Outputs:
-        """All outputs, a row a sample, with these ``parts`` of the placement in int8; of the first ``feeds``, or all.
+    def __call__(self, parts: Collection[str], feeds: int | Sequence[int] | None = None) -> Outputs:
+        """All outputs, a row a sample, with these ``parts`` of the placement in int8.
 
-        The output of a convolution counts alone too, though no graph would be written that way.
+        ``feeds``: the first so many, those of these numbers, or all. The output of a convolution counts alone too,
+        though no graph would be written that way.
         """
         switches = {name: np.array(part in parts) for part, name in self._switches.items()}
-        return join([self._runner.run_all({**feed, **switches}) for feed in self.feeds[:feeds]])
+        chosen = self.feeds[:feeds] if feeds is None or isinstance(feeds, int) else [self.feeds[i] for i in feeds]
+        return join([self._runner.run_all({**feed, **switches}) for feed in chosen])
+
+    def fragile(self, count: int) -> tuple[list[int], list[int]]:
+        """Numbers of the ``count`` feeds whose samples a given error turns furthest, and the rows of these samples.
+
+        They lie near the mean of all embeddings, or near 0 where there are too few for a mean.
+        """
+        sizes = [len(next(iter(feed.values()))) for feed in self.feeds]
+        ends = np.cumsum(sizes)
+        turned = lengths(self.reference) ** -2.0
+        of_feed = [turned[end - size : end].mean() for end, size in zip(ends, sizes, strict=True)]
+        chosen = sorted(np.argsort(of_feed, kind="stable")[::-1][:count].tolist())
+        return chosen, [row for feed in chosen for row in range(ends[feed] - sizes[feed], ends[feed])]
 
 
 def with_switches(

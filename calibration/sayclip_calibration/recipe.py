@@ -28,7 +28,7 @@ __all__ = ["EncoderReport", "Options", "calibrate_encoder", "halve_encoder"]
 # Batches on which layers are tried alone: what every layer goes through takes most of the time.
 RANKED = 2
 BATCH_OF = {"speech": 2}
-RANKED_OF = {"speech": 1, "audio": 1}
+RANKED_OF = {"speech": 2, "audio": 2}
 
 Progress = Callable[[str, int, "int | None"], None]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .agreement import Outputs
 from .cosine import OUTPUT, cosines
-from .gates import Gate, Judgement
+from .gates import Gate, Judgement, lengths
 from .placement import Placement
 from .sensitivity import LayerDamage
 
@@ -26,7 +26,9 @@ class Choices(Protocol):
     placement: Placement
     reference: Outputs
 
-    def __call__(self, parts: Collection[str], feeds: int | None = None) -> Outputs: ...
+    def __call__(self, parts: Collection[str], feeds: int | Sequence[int] | None = None) -> Outputs: ...
+
+    def fragile(self, count: int) -> tuple[list[int], list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,22 @@ class Found:
 
 
 def rank(probe: Choices, feeds: int, progress: Progress) -> tuple[LayerDamage, ...]:
-    """Every part of the placement alone in int8, on the first ``feeds`` feeds, most damaging first.
+    """Every part of the placement alone in int8, on the ``feeds`` most fragile feeds, most damaging first.
 
-    Damage is the squared distance of embeddings, which unlike a cosine near 1 does not drown in rounding; the figures
-    kept are cosines.
+    Damage is the squared distance of embeddings relative to their own, which unlike a cosine near 1 does not drown in
+    rounding; the figures kept are cosines.
     """
     name = OUTPUT if OUTPUT in probe.reference else next(iter(probe.reference))
     kinds = {site.node: site.op for site in probe.placement.sites}
     parts = probe.placement.parts
+    chosen, rows = probe.fragile(feeds)
+    reference = probe.reference[name][rows]
+    weights = lengths(probe.reference)[rows, None] ** -2.0
     found: list[tuple[float, LayerDamage]] = []
     for done, part in enumerate(parts, start=1):
-        seen = probe([part], feeds)[name]
-        reference = probe.reference[name][: len(seen)]
+        seen = probe([part], chosen)[name]
         report = cosines([reference], [seen])
-        damage = float(np.square(seen.astype(np.float64) - reference).sum())
+        damage = float((weights * np.square(seen.astype(np.float64) - reference)).sum())
         kind = kinds.get(part, "Conv output")
         found.append((damage, LayerDamage(part, kind, report.mean, report.worst)))
         progress("sensitivity", done, len(parts))

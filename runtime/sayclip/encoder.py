@@ -43,10 +43,11 @@ def load(
 
     ``bundle`` is a folder; without it ``$SAYCLIP_BUNDLE``, else the installed ``sayclip-demo``. ``backend`` is
     ``onnxruntime``, ``openvino`` or ``openvino-bf16`` (all on the CPU, the last with bfloat16 for what is not int8),
-    ``onnxruntime-cuda``, ``tensorrt`` or ``tensorrt_rtx`` (engines that `sayclip build` made), or ``auto``; ``precision`` is ``fp32``, ``fp16``, ``int8`` (signed), ``int8-u8`` (the
-    same numbers, unsigned, for ONNX Runtime on x86) or ``auto``. With ``auto`` the first use of an encoder on a device
-    times whatever meets the bundle's reference outputs there, takes the fastest, and remembers it. What is asked for by
-    name is used or refused. ``threads`` per inference, by default as many cores as this process may use.
+    ``onnxruntime-cuda``, ``tensorrt`` or ``tensorrt_rtx`` (engines that `sayclip build` made), or ``auto``;
+    ``precision`` is ``fp32``, ``fp16``, ``int8`` (signed), ``int8-u8`` (the same numbers, unsigned, for ONNX Runtime on
+    x86) or ``auto``. With ``auto`` the first use of an encoder on a device times whatever meets the bundle's reference
+    outputs there, takes the fastest, and remembers it. What is asked for by name is used or refused. ``threads`` per
+    inference, by default as many cores as this process may use.
 
     Raises BundleError (missing, damaged, of a newer schema, a file with another sha256), BackendError.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,14 @@ def test_the_table_says_what_holds_and_what_does_not() -> None:
     assert bad.count("| missed |") == 2
     assert "| image | 1 | 97.0% | 0.9940 | 0.9000 |" in bad
     assert "image abababababab" in good
+
+
+def test_one_bundles_figures_stand_beside_the_others(tmp_path: Path) -> None:
+    image, speech = report(0.996, 6.5, 1), report(0.991, 4.0, 2)
+    speech["encoders"] = {"speech": speech["encoders"]["image"]}
+    path = tmp_path / "int8.json"
+    assert table.beside(path, image) == image
+    path.write_text(json.dumps(speech), encoding="utf-8")
+    assert list(table.beside(path, image)["encoders"]) == ["image", "speech"]
+    path.write_text(json.dumps({**speech, "items": 10}), encoding="utf-8")
+    assert table.beside(path, image) == image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,20 @@ def test_switches_give_what_the_graph_with_these_layers_gives(encoder: Any) -> N
     assert len(probe(placement.parts, 1)["embedding"]) == len(next(iter(encoder.feeds[0].values())))
 
 
+def test_fragile_feeds_hold_the_samples_nearest_to_the_mean(encoder: Any) -> None:
+    model = load_model(encoder.path)
+    placement = place(model)
+    probe = Probe(model, model, placement, ranges_of(model, encoder.feeds, placement.tensors), {}, encoder.feeds)
+    rows = probe.reference["embedding"].copy()
+    first = len(next(iter(encoder.feeds[0].values())))
+    rows[first] *= 1e-3
+    probe.reference = {"embedding": rows}
+    feeds, found = probe.fragile(1)
+    assert feeds == [1]
+    assert found == list(range(first, first + len(next(iter(encoder.feeds[1].values())))))
+    assert len(probe([], feeds)["embedding"]) == len(found)
+
+
 @dataclass
 class Sum:
     """Stands in for a probe: every layer in int8 costs what ``costs`` says, together their sum."""
@@ -65,7 +79,10 @@ class Sum:
         self.placement = Placement(tuple(sites))
         self.reference = {"embedding": np.array([[1.0, 0.0]])}
 
-    def __call__(self, parts: Collection[str], feeds: int | None = None) -> Outputs:
+    def fragile(self, count: int) -> tuple[list[int], list[int]]:
+        return [0], [0]
+
+    def __call__(self, parts: Collection[str], feeds: int | Sequence[int] | None = None) -> Outputs:
         self.seen.append(frozenset(parts))
         return {"embedding": np.array([[1.0, sum(self.costs[part] for part in parts)]])}
 
@@ -111,7 +128,7 @@ def test_a_layer_that_helps_others_is_taken_back() -> None:
     """The most damaging layer alone is not always one that has to go."""
 
     class Rescued(Sum):
-        def __call__(self, parts: Collection[str], feeds: int | None = None) -> Outputs:
+        def __call__(self, parts: Collection[str], feeds: int | Sequence[int] | None = None) -> Outputs:
             error = 0.0 if "b" not in parts else 1.0
             return {"embedding": np.array([[1.0, error]])}
 

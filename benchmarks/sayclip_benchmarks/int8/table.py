@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 WANTED = {
@@ -11,6 +13,18 @@ WANTED = {
     "speech": {"cosine": 0.99, "engine": 0.30, "openvino": 3.5, "onnxruntime": 1.9},
 }
 OVERLAP = 0.9
+
+
+def beside(path: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """``report`` with the encoders that it lacks from an earlier one at ``path``, of the same machine and items."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return report
+    if any(earlier.get(key) != report[key] for key in ("items", "environment")):
+        return report
+    found = {**earlier["encoders"], **report["encoders"]}
+    return {**report, "encoders": {name: found[name] for name in WANTED if name in found}}
 
 
 def markdown(report: Mapping[str, Any]) -> str:
