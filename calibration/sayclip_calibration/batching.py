@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .session import Feed
 
 BATCH = 8
+BATCH_OF = {"speech": 2, "audio": 2}  # what convolutions over seconds of samples keep in memory is large
 
 
 def in_batches(feeds: Sequence[Feed]) -> list[dict[str, NDArray[Any]]]:

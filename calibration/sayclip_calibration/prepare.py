@@ -17,7 +17,7 @@ from onnx import ModelProto
 from sayclip.errors import BundleError, InputError
 
 from . import smooth, smoothed
-from .batching import in_batches, padded
+from .batching import BATCH, BATCH_OF, in_batches, padded
 from .compensate import round_weights
 from .cosine import OUTPUT
 from .graph import GraphView, attributes
@@ -102,7 +102,7 @@ def prepare(
         placement = place(model, options.exclude, conv_outputs=True)
     statistics = preparing.statistics(model, placement, in_batches(calibration), "ranges", moments=True)
     ways = preparing.ways(model, placement, statistics, chosen)
-    way = preparing.best(original, ways, padded(calibration[:TRIED], TRIED))
+    way = preparing.best(original, ways, padded(calibration[:TRIED], BATCH_OF.get(name, BATCH)))
     return way, preparing.rounded(way, statistics)
 
 
@@ -153,7 +153,7 @@ class _Preparing:
         del runner
         distances = []
         for done, way in enumerate(ways, start=1):
-            runner = Runner(insert_qdq(way.model, way.placement, way.ranges), threads=threads)
+            runner = Runner.from_files(insert_qdq(way.model, way.placement, way.ranges), threads=threads)
             seen = [runner.run(feed, [output])[0] for feed in feeds]
             del runner
             distance = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in zip(seen, wanted, strict=True))

@@ -8,9 +8,7 @@ in int8.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,7 +20,6 @@ from .minmax import Range
 from .placement import OUT, Placement
 from .qdq import Rounded, insert_qdq
 from .session import Feed, Runner
-from .store import write_data
 
 
 class Probe:
@@ -48,13 +45,7 @@ class Probe:
         self.reference: Outputs = join([plain.run_all(feed) for feed in plain.checked(self.feeds)])
         del plain
         switched, self._switches = with_switches(model, placement, ranges, rounded)
-        with tempfile.TemporaryDirectory(prefix="sayclip-") as folder:
-            # From files, which are mapped: a graph given as bytes is held three times while it is loaded.
-            path = Path(folder) / "switched.onnx"
-            write_data(switched, path.with_suffix(".data"))
-            path.write_bytes(switched.SerializeToString())
-            del switched
-            self._runner = Runner(path, threads=threads)
+        self._runner = Runner.from_files(switched, threads=threads)
 
     def __call__(self, parts: Collection[str], feeds: int | Sequence[int] | None = None) -> Outputs:
         """All outputs, a row a sample, with these ``parts`` of the placement in int8.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .agreement import join
-from .batching import BATCH, padded
+from .batching import BATCH, BATCH_OF, padded
 from .gates import Gate, Judgement
 from .graph import load_model
 from .half import to_half, write_half
@@ -27,7 +27,6 @@ __all__ = ["EncoderReport", "Options", "calibrate_encoder", "halve_encoder"]
 
 # Batches on which layers are tried alone: what every layer goes through takes most of the time.
 RANKED = 2
-BATCH_OF = {"speech": 2}
 RANKED_OF = {"speech": 2, "audio": 2}
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -114,7 +113,7 @@ def halve_encoder(
     """
     started = time.monotonic()
     model = load_model(fp32)
-    judged = padded(judged, BATCH)
+    judged = padded(judged, BATCH_OF.get(name, BATCH))
     plain = Runner(model)
     reference = join([plain.run_all(feed) for feed in plain.checked(judged)])
     del plain

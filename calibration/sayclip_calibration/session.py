@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from onnx import ModelProto
 
 from sayclip.errors import BackendError, BundleError, InputError
 from sayclip.sessions.onnxruntime import import_onnxruntime
+
+from .store import write_data
 
 ort = import_onnxruntime()
 Feed = Mapping[str, NDArray[Any]]
@@ -42,6 +45,19 @@ class Runner:
             raise BundleError(f"ONNX Runtime cannot load {label} ({_brief(error)})", remedy) from error
         self.inputs = {value.name: value.type for value in self._session.get_inputs()}
         self.outputs = tuple(value.name for value in self._session.get_outputs())
+
+    @classmethod
+    def from_files(cls, model: ModelProto, *, threads: int = 0) -> Runner:
+        """A runner of ``model``, whose weights it takes away: from files, which are mapped.
+
+        A graph given as bytes is held three times while it is loaded.
+        """
+        with tempfile.TemporaryDirectory(prefix="sayclip-") as folder:
+            path = Path(folder) / "graph.onnx"
+            write_data(model, path.with_suffix(".data"))
+            path.write_bytes(model.SerializeToString())
+            model.Clear()
+            return cls(path, threads=threads)
 
     def run(self, feed: Feed, outputs: Sequence[str]) -> list[NDArray[Any]]:
         """The named outputs for one checked feed."""

@@ -98,7 +98,7 @@ def collect(
     wanted = list(dict.fromkeys(tensors))
     inputs = {value.name for value in model.graph.input}
     inner = [tensor for tensor in wanted if tensor not in inputs]
-    runner = Runner(with_outputs(model, inner), threads=threads)
+    runner = Runner.from_files(with_outputs(model, inner), threads=threads)
     found = {tensor: Statistics() for tensor in wanted}
     rows = set(by_channel)
     each = max(1, ROWS // max(1, len(feeds)))
