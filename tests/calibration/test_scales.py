@@ -86,4 +86,5 @@ def test_the_threshold_is_chosen_by_what_the_layers_make_of_it() -> None:
     seeing = rng.standard_normal((16, 8)).astype(np.float32)
     kept = best_threshold(rows, np.abs(rows).max(axis=0), [seeing], [rows @ seeing])
     assert chosen.absmax < 0.5 * kept.absmax
-    assert kept.error < relative_error(rows, chosen.absmax, [seeing], [rows @ seeing])
+    power = float(np.square(rows @ seeing, dtype=np.float64).sum())
+    assert kept.error < relative_error(rows, chosen.absmax, [seeing], [rows @ seeing], [power])
