@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph import GraphView
-from .minmax import LEVELS, scale_of
+from .minmax import LEVELS, SMALLEST_SCALE, scale_of
 from .placement import Site
 from .scales import METHODS, Histogram
 
@@ -42,7 +42,7 @@ def rounded(values: Rows, absmax: float) -> Rows:
 def rounded_columns(weight: Rows) -> Rows:
     """A weight [products, channels] as int8 holds it, with one scale a channel."""
     absmax = np.abs(weight).max(axis=0)
-    scale = np.where(absmax == 0, 1.0, absmax).astype(np.float32) / np.float32(LEVELS)
+    scale = np.maximum(np.where(absmax == 0, 1.0, absmax).astype(np.float32) / np.float32(LEVELS), SMALLEST_SCALE)
     result: Rows = np.clip(np.rint(weight / scale), -LEVELS, LEVELS) * scale
     return result
 
