@@ -8,6 +8,8 @@ TORCH_INDEX ?=
 CLIP_VOCABULARY ?= open_clip_torch==3.3.0
 # More for pytest, as in: make test ARGS="-k tokenizer"
 ARGS ?=
+# Tests side by side, as in: make test WORKERS=2
+WORKERS ?=
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 DEMO_ENV := .venv-demo
@@ -27,7 +29,7 @@ demo: $(DEMO_READY) ## set up the runtime alone, index the demo's pictures, answ
 	@$(DEMO_ENV)/bin/python demo/run_demo.py
 
 test: $(DEV_READY) ## set up the development environment (CPU torch first) and run the tests
-	$(DEV_ENV)/bin/python -m pytest $(ARGS)
+	$(DEV_ENV)/bin/python -m pytest $(if $(WORKERS),-n $(WORKERS)) $(ARGS)
 
 lint: $(DEV_READY) ## ruff (lint and format) and mypy
 	$(DEV_ENV)/bin/ruff check .
