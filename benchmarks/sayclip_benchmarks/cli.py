@@ -72,7 +72,6 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _int8(arguments: argparse.Namespace) -> int:
-    from sayclip.bundle.manifest import Manifest
     from sayclip_benchmarks.demo import speed
     from sayclip_benchmarks.demo.data import read_demo
     from sayclip_benchmarks.demo.table import insert
@@ -88,23 +87,16 @@ def _int8(arguments: argparse.Namespace) -> int:
     found: dict[str, Any] = {}
     for name, report in reports.items():
         folder = "speech" if name == "speech" else "clip"
-        int8 = report["precisions"]["int8"]
-        taken = [point for point in int8["points"] if point["given_back"] == len(int8["given_back"])]
+
+        def point(bundle: Path, report: dict[str, Any], name: str = name) -> dict[str, Any]:
+            agreement = measure.agreements(bundle, name, given)
+            speed = measure.speed(bundle, name, given, arguments.turns, arguments.device)
+            return {**making.described(bundle, name, report), "agreement": agreement, "speed": speed}
+
         found[name] = {
-            "sha256": Manifest.read(work / folder).entry(name).graphs[measure.precision_here()].sha256,
-            "agreement": measure.agreements(work / folder, name, given),
-            "speed": measure.speed(work / folder, name, given, arguments.turns, arguments.device),
+            **point(work / folder, report),
             "engine_bytes": {one: making.engines(work, folder, name, one) for one in ("fp32", "int8")},
-            "calibration": {
-                "seconds": int8["seconds"],
-                "peak_memory_bytes": int8["peak_memory_bytes"],
-                "samples": int8["data"]["calibration"],
-                "passed": int8["passed"],
-                "missed": int8["missed"],
-            },
-            "points": int8["points"],
-            "given_back": [layer["node"] for layer in int8["given_back"]],
-            "int8_share": max((point["int8_share"] for point in taken), default=1.0),
+            "others": [point(bundle, other) for bundle, other in making.others(work, folder).items()],
         }
     document = {
         "items": arguments.items,

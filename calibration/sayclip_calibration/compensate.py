@@ -40,7 +40,7 @@ def round_weights(
         if site.op != "Conv" and seen.moment is not None:
             if spread is None or spread[0] != site.activation:
                 step = float(ranges[site.activation].scale)
-                found = spreading(seen.moment, seen.count * step**2 / 12)
+                found = spreading(seen.moment, seen.count * seen.peak_power * step**2 / 12)
                 spread = None if found is None else (site.activation, *found)
             if spread is not None:
                 better = round_compensated(matrix(view, site), scale, spread[1], spread[2])

@@ -47,15 +47,30 @@ def rounded_columns(weight: Rows) -> Rows:
     return result
 
 
-def relative_error(
-    rows: Rows, absmax: float, columns: Sequence[Rows], wanted: Sequence[Rows], powers: Sequence[float]
-) -> float:
-    """Squared error of int8 products to ``wanted``, each layer's relative to its ``powers``, summed over the layers."""
-    seen = rounded(rows, absmax)
+def relative_error(seen: Rows, columns: Sequence[Rows], wanted: Sequence[Rows], powers: Sequence[float]) -> float:
+    """Squared error of products to ``wanted``, each layer's relative to its ``powers``, summed over the layers."""
     total = 0.0
     for weight, output, power in zip(columns, wanted, powers, strict=True):
         total += float(np.square(seen @ weight - output, dtype=np.float64).sum()) / max(power, 1e-30)
     return total
+
+
+def error_by_row(rows: Rows, weights: Sequence[Rows], wanted: Sequence[Rows], powers: Sequence[float]) -> float:
+    """``relative_error`` where each row is divided by its largest magnitude first and multiplied by it after."""
+    peaks = peaks_of(rows)
+    return relative_error(rounded(rows / peaks, 1.0) * peaks, compensated(weights), wanted, powers)
+
+
+def peaks_of(rows: Rows) -> Rows:
+    """Largest magnitude of each row, f32 [n, 1], 1 for a row of zeros."""
+    peaks: Rows = np.abs(rows).max(axis=1, keepdims=True)
+    peaks[peaks < SMALLEST_SCALE] = 1.0
+    return peaks
+
+
+def compensated(weights: Sequence[Rows]) -> list[Rows]:
+    """Weights about as ``compensate`` leaves them, without the time it takes."""
+    return [weight + COMPENSATED * (rounded_columns(weight) - weight) for weight in weights]
 
 
 def frame_error(rows: Rows, absmax: float) -> float:
@@ -89,11 +104,11 @@ def best_threshold(
         histogram = Histogram()
         histogram.add(rows)
         histogram.absmax = max(histogram.absmax, float(channels.max()))
-    columns = [weight + COMPENSATED * (rounded_columns(weight) - weight) for weight in weights]
+    columns = compensated(weights)
     best: Threshold | None = None
     for method in methods:
         absmax = METHODS[method](histogram)
-        error = relative_error(rows, absmax, columns, wanted, powers)
+        error = relative_error(rounded(rows, absmax), columns, wanted, powers)
         if best is None or error < best.error:
             best = Threshold(method, absmax, error)
     assert best is not None

@@ -16,7 +16,7 @@ from onnx import ModelProto
 
 from sayclip.errors import BundleError, InputError
 
-from . import smooth, smoothed
+from . import rowscaled, smooth, smoothed
 from .batching import BATCH, BATCH_OF, in_batches, padded
 from .compensate import round_weights
 from .cosine import OUTPUT
@@ -27,6 +27,7 @@ from .minmax import Range
 from .patches import patches_to_products
 from .placement import Placement, place
 from .qdq import Rounded, insert_qdq
+from .rowscaled import BY_ROW
 from .scales import METHODS
 from .session import Feed, Runner
 from .statistics import Statistics, collect
@@ -101,9 +102,21 @@ def prepare(
         model = smoothed.apply(model, chosen)
         placement = place(model, options.exclude, conv_outputs=True)
     statistics = preparing.statistics(model, placement, in_batches(calibration), "ranges", moments=True)
+    divided = _divided(model, chosen)
+    if divided:
+        statistics |= {f"{tensor}{BY_ROW}": statistics[tensor].by_row() for tensor in divided}
+        model = rowscaled.apply(model, divided)
+        placement = place(model, options.exclude, conv_outputs=True)
     ways = preparing.ways(model, placement, statistics, chosen)
     way = preparing.best(original, ways, padded(calibration[:TRIED], BATCH_OF.get(name, BATCH)))
     return way, preparing.rounded(way, statistics)
+
+
+def _divided(model: ModelProto, chosen: Sequence[smooth.Smoothing]) -> dict[str, list[str]]:
+    """What ``rowscaled.apply`` is to divide by row, by the names that smoothing gave."""
+    read_by = {node.name: node.input[0] for node in model.graph.node if node.input}
+    nodes = [[site.node for site in smoothing.group.sites] for smoothing in chosen if smoothing.by_row]
+    return {read_by[group[0]]: group for group in nodes}
 
 
 @dataclass(frozen=True)
@@ -197,7 +210,9 @@ def choose_scales(view: GraphView, placement: Placement, statistics: Mapping[str
     for tensor in placement.tensors:
         seen = statistics[tensor]
         largest = seen.histogram.absmax
-        if how in METHODS:
+        if tensor.endswith(BY_ROW):
+            chosen[tensor] = ("row", 1.0, 1.0)
+        elif how in METHODS:
             chosen[tensor] = (how, largest, METHODS[how](seen.histogram))
         elif tensor in readers and seen.channels is not None:
             weights = readers[tensor]

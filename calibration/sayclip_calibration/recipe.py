@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import rowscaled
 from .agreement import join
 from .batching import BATCH, BATCH_OF, padded
 from .gates import Gate, Judgement
@@ -43,7 +44,7 @@ class EncoderReport:
     skipped: Mapping[str, str]
     """The other layers and the reason they stay in float."""
     scales: Mapping[str, tuple[str, float, float]]
-    """Tensor to method, largest magnitude seen, largest magnitude represented."""
+    """Tensor to method, largest magnitude seen, largest magnitude represented; ``row``: each row has its own."""
     smoothed: Mapping[str, float]
     """Norm, value projection or activation to SmoothQuant's exponent; 0 where its channels are only moved."""
     ranked: tuple[LayerDamage, ...]
@@ -88,14 +89,14 @@ def calibrate_encoder(
     found = give_back(probe, gate, ranked, way.work, feeds, labelled)
     del probe
     final = way.placement.without(found.given_back, "given back to fp32 by the gates")
-    write_placed(way.model, out, name, final, ranges, rounded)
+    write_placed(rowscaled.undone(way.model, found.given_back), out, name, final, ranges, rounded)
     return EncoderReport(
         name,
         "int8",
         final.nodes,
         final.skipped,
         {tensor: way.scales[tensor] for tensor in final.tensors},
-        {smoothing.label: smoothing.alpha for smoothing in way.smoothings},
+        {smoothing.label: smoothing.alpha for smoothing in way.smoothings if smoothing.alpha or smoothing.moved},
         ranked,
         found.given_back,
         found.judgement,

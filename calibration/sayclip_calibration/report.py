@@ -15,8 +15,8 @@ JSON, schema 1. ``schema``, ``encoder``, ``bundle``, ``space``, ``fp32`` (``file
 - ``sensitivity``: ``node``, ``op``, ``mean``, ``worst`` with that layer alone at this precision, most damaging first;
 - ``points``: every choice of layers that was judged on the way: ``given_back`` (a count), ``int8_share`` (of the
   layers' multiplications), ``mean``, ``worst``, ``passed``;
-- ``scales``: tensor to ``method``, ``absmax_seen``, ``absmax_used``, ``scale``; ``smoothed``: norm, projection or
-  activation to alpha;
+- ``scales``: tensor to ``method``, ``absmax_seen``, ``absmax_used``, ``scale``, where the method ``row`` means that
+  each row was divided by its largest magnitude; ``smoothed``: norm, projection or activation to alpha;
 - ``crosscheck``: None, or the figures of another tool's graph over the same inputs;
 - ``options``, ``seconds``, ``peak_memory_bytes`` (of the process, up to then), ``versions``, ``processor``.
 

@@ -16,7 +16,8 @@ def apply(model: ModelProto, smoothings: Sequence[Smoothing]) -> ModelProto:
     """A copy of ``model`` that computes the same with smoothed activations; nodes keep their names."""
     writer = _Writer(model)
     for smoothing in smoothings:
-        writer.smooth(smoothing)
+        if smoothing.alpha or smoothing.moved:
+            writer.smooth(smoothing)
     return writer.result()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from onnx import ModelProto
 
 from sayclip.errors import InputError
 
+from .layers import peaks_of
 from .minmax import Range, with_outputs
 from .scales import Histogram
 from .session import Feed, Runner
@@ -39,6 +40,8 @@ class Statistics:
     moment: NDArray[np.float32] | None = None
     count: int = 0
     """How many rows there were in all."""
+    peak_power: float = 1.0
+    """Mean square of what rows were divided by before they are rounded; ``moment`` is that of what they were before."""
 
     @property
     def range(self) -> Range:
@@ -52,6 +55,13 @@ class Statistics:
     @property
     def rows(self) -> NDArray[np.float32]:
         return np.concatenate(self.pieces)
+
+    def by_row(self) -> Statistics:
+        """Those of the same tensor with each row divided by its largest magnitude."""
+        rows = self.rows
+        peaks = peaks_of(rows)
+        power = float(np.square(peaks, dtype=np.float64).mean())
+        return replace(self, low=-1.0, high=1.0, lows=None, highs=None, pieces=[rows / peaks], peak_power=power)
 
     def add(
         self, values: NDArray[Any], count: int, random: np.random.Generator, by_channel: bool, moments: bool

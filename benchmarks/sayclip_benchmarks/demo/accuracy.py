@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -97,23 +98,23 @@ def one_swap(transcripts: Sequence[str], demo: Demo, seed: int = 0) -> list[str]
     return swapped
 
 
-def recordings(texts: Sequence[str], folder: Path) -> list[Path]:
-    """``texts`` said by the held-out voice, as WAV files kept in ``folder``."""
+def recordings(texts: Sequence[str], folder: Path, voices: Sequence[str] = (VOICE,)) -> list[Path]:
+    """``texts`` said by flite's ``voices`` in turn, by default the held-out one, as WAV files kept in ``folder``."""
     command = shutil.which("flite")
     if command is None:
         raise MissingDependencyError("the held-out voice needs flite", "apt-get install flite")
     folder.mkdir(parents=True, exist_ok=True)
 
-    def say(text: str) -> Path:
-        target = folder / (re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] + f".{VOICE}.wav")
+    def say(text: str, voice: str) -> Path:
+        target = folder / (re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:80] + f".{voice}.wav")
         if not target.exists():
             part = target.with_suffix(".part")
-            subprocess.run([command, "-voice", VOICE, "-t", text, "-o", str(part)], check=True, capture_output=True)
+            subprocess.run([command, "-voice", voice, "-t", text, "-o", str(part)], check=True, capture_output=True)
             part.replace(target)
         return target
 
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(say, texts))
+        return list(pool.map(say, texts, itertools.cycle(voices)))
 
 
 def identity(demo: Demo) -> dict[str, Any]:

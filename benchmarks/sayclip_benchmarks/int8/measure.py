@@ -18,10 +18,10 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.errors import SayclipError
 from sayclip.sessions import backends
 from sayclip.sessions.base import Session
-from sayclip.sessions.cpu import default_threads, is_x86
+from sayclip.sessions.cpu import default_threads
 from sayclip.sessions.openvino import FLOATS
 from sayclip.sessions.reference import OUTPUT
-from sayclip_benchmarks.int8.making import Inputs
+from sayclip_benchmarks.int8.making import Inputs, precision_here
 
 CENTRED = 256  # inputs whose mean is taken off before any cosine
 TOP = 10
@@ -30,11 +30,6 @@ EAGER = "torch fp32"
 TOKENS, SAMPLES = 77, 48_000
 Embeddings = NDArray[np.float32]
 Feed = Mapping[str, NDArray[Any]]
-
-
-def precision_here() -> str:
-    """The int8 form that ONNX Runtime is quick with on this processor."""
-    return "int8-u8" if is_x86() else "int8"
 
 
 def embed(bundle: Path, name: str, given: Inputs, precision: str, backend: str = "onnxruntime") -> Embeddings:
@@ -46,14 +41,19 @@ def embed(bundle: Path, name: str, given: Inputs, precision: str, backend: str =
 
 
 def agreements(bundle: Path, name: str, given: Inputs) -> dict[str, dict[str, float]]:
-    """``agreement`` with fp32 of the int8 graph on every backend of the processor that is here."""
+    """``agreement`` with fp32 of the int8 graph on every backend of the processor that is here, by backend.
+
+    Also, as ``openvino-bf16 fp16``, of the fp16 graph in bfloat16: what that costs alone.
+    """
     reference = embed(bundle, name, given, "fp32")
+    graphs = Manifest.read(bundle).entry(name).graphs
     found = {}
     for backend, precision in candidates("cpu"):
-        if precision == "fp32" or backends.unavailable(backend):
+        if precision == "fp32" or precision not in graphs or backends.unavailable(backend):
             continue
+        label = backend if precision.startswith("int8") else f"{backend} {precision}"
         try:
-            found[backend] = agreement(reference, embed(bundle, name, given, precision, backend))
+            found[label] = agreement(reference, embed(bundle, name, given, precision, backend))
         except SayclipError as error:
             print(f"{name}: {backend} {precision} is left out: {error}", file=sys.stderr)
     return found
@@ -147,7 +147,7 @@ def candidates(device: str) -> list[tuple[str, str]]:
     if device == "cpu":
         ours = precision_here()
         vino = [(backend, "int8") for backend in FLOATS]
-        return [("onnxruntime", "fp32"), ("onnxruntime", ours), ("openvino", "fp32"), *vino]
+        return [("onnxruntime", "fp32"), ("onnxruntime", ours), ("openvino", "fp32"), *vino, ("openvino-bf16", "fp16")]
     engines = [(backend, precision) for backend in backends.ENGINES for precision in ("fp32", "fp16", "int8")]
     return [("onnxruntime-cuda", "fp32"), ("onnxruntime-cuda", "fp16"), *engines]
 

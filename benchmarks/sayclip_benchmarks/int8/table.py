@@ -37,6 +37,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     for name, found in report["encoders"].items():
         limit, share = WANTED[name], f"{found['int8_share']:.0%} of products in int8"
         for backend, exact in found["agreement"].items():
+            if " " in backend:  # no int8, see the Pareto points
+                continue
             mean, same = exact["mean_cosine"], exact["top10_overlap"]
             figures = found["speed"].get(f"{backend} int8")
             if figures:
@@ -73,6 +75,32 @@ def markdown(report: Mapping[str, Any]) -> str:
         for point in found["points"]:
             share = f"{point['int8_share']:.1%}"
             lines.append(f"| {name} | {point['given_back']} | {share} | {point['mean']:.4f} | {point['worst']:.4f} |")
+    lines += _pareto(report["encoders"])
     environment = ", ".join(f"{key} {value}" for key, value in report["environment"].items())
     hashes = ", ".join(f"{name} {found['sha256'][:12]}" for name, found in report["encoders"].items())
     return "\n".join([*lines, "", f"Measured by `sayclip bench int8` on {environment}. int8 graphs: {hashes}.", ""])
+
+
+def _pareto(encoders: Mapping[str, Any]) -> list[str]:
+    """Speed and accuracy of the same files, a row each, of what was calibrated for several mean cosines."""
+    lines: list[str] = []
+    for name, found in encoders.items():
+        points = sorted([found, *found.get("others", [])], key=lambda point: point["int8_share"], reverse=True)
+        for point in points if len(points) > 1 else []:
+            share = f"{point['int8_share']:.0%} ({point['sha256'][:12]})"
+            for backend, exact in point["agreement"].items():
+                if " " in backend and point is not found:
+                    continue
+                label = backend if " " in backend else f"{backend} int8"
+                speed = point["speed"].get(label)
+                gain = f"{speed['speedup']:.2f} × ({speed['p50_ms']:.1f} ms)" if speed else ""
+                cosine = f"{exact['mean_cosine']:.4f} ({exact['worst_cosine']:.4f})"
+                part = "none" if " " in backend else share
+                lines.append(f"| {name} | {part} | {label} | {gain} | {cosine} | {exact['top10_overlap']:.3f} |")
+    if not lines:
+        return []
+    head = (
+        "| encoder | products in int8 (graph) | candidate | against PyTorch eager "
+        "| centred cosine, mean (worst) | same of the ten nearest |"
+    )
+    return ["", head, "|---|---|---|---|---|---|", *lines]

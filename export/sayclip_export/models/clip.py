@@ -83,8 +83,7 @@ class ClipImage(nn.Module):
         assert isinstance(last, Block)
         # Only the class token is read, so the last block computes the query and the feed-forward part of that row.
         y = last.ln_1(x)
-        row = x[:, :1] + last.attention(y[:, :1], y)
-        row = row + last.mlp(last.ln_2(row))
+        row = last.finish(x[:, :1], last.attention(y[:, :1], y))
         return unit(self.projection(self.ln_post(row[:, 0])))
 
 

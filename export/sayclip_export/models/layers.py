@@ -61,7 +61,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         y = self.ln_1(x)
-        x = x + self.dropout(self.attention(y, y, mask))
+        return self.finish(x, self.attention(y, y, mask))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the layer, on the rows ``x`` and what attention gave for them."""
+        x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
 

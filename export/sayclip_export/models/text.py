@@ -62,11 +62,17 @@ class TextTower(nn.Module):
         count = embedded.shape[1]
         x = embedded + self.positional_embedding[:count]
         mask = self.causal_mask[:count, :count]
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, mask)
-        at_end = torch.arange(count, device=x.device, dtype=length.dtype)[None, :] == (length - 1)[:, None]
-        last = (x * at_end.to(x.dtype)[:, :, None]).sum(1)
-        return self.projection(self.ln_final(last))
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
+        # Only the end of text is read, so the last block computes the query and the feed-forward part of that row.
+        positions = torch.arange(count, device=x.device, dtype=length.dtype)[None, :]
+        at_end = (positions == (length - 1)[:, None]).to(x.dtype)
+        row = (x * at_end[:, :, None]).sum(1, keepdim=True)
+        beyond = (positions >= length[:, None]).to(x.dtype) * MASKED
+        row = last.finish(row, last.attention(last.ln_1(row), last.ln_1(x), beyond[:, None, None, :]))
+        return self.projection(self.ln_final(row[:, 0]))
 
     def forward(self, token_ids: Tensor, length: Tensor) -> Tensor:
         return unit(self.features(self.token_embedding(token_ids), length))
