@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import sayclip
-from sayclip.sessions.cpu import features
 from sayclip_benchmarks.demo.data import Demo
+from sayclip_benchmarks.host import environment as host_environment
 
+_ENVIRONMENT = ("cpu", "vnni", "cores", "python", "system", "numpy", "onnxruntime", "pillow", "soundfile", "soxr")
 _IMPORT = "import numpy, time; t = time.perf_counter(); import sayclip; print(time.perf_counter() - t)"
 _FIRST = """
 import sys, sayclip
@@ -28,27 +26,9 @@ with sayclip.Library.open(sys.argv[2], encoder) as library:
 
 
 def environment() -> dict[str, Any]:
-    """Processor, cores, Python and the versions that matter."""
-    packages = {}
-    for name in ("numpy", "onnxruntime", "pillow", "soundfile", "soxr"):
-        packages[name] = metadata.version(name)
-    return {
-        "cpu": _processor(),
-        "vnni": any("vnni" in flag for flag in features()),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **packages,
-    }
-
-
-def _processor() -> str:
-    """What the processor calls itself, where Linux says so."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    """Processor, cores, Python and the versions that matter: those of ``host.environment`` that stay as they are."""
+    found = host_environment.environment()
+    return {key: found[key] for key in _ENVIRONMENT if key in found}
 
 
 def measure(demo: Demo, turns: int = 7) -> dict[str, float]:
