@@ -448,3 +448,33 @@ def test_an_empty_library_has_no_index(tmp_path):
 @pytest.fixture(autouse=True)
 def logged(caplog):
     caplog.set_level(logging.WARNING, "sayclip")
+
+
+def test_encoders_load_after_the_index_in_one_process(tmp_path: Path) -> None:
+    """The order of a search by vector, then by text: usearch first, ONNX Runtime after it."""
+    script = """
+import sys, numpy as np
+from sayclip.library.ann_file import new_index, usearch_installed
+assert usearch_installed()
+new_index(8).add(0, np.ones(8, np.float32))
+import onnxruntime
+print(onnxruntime.get_available_providers()[-1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "CPUExecutionProvider"
+
+
+def test_usearch_imported_before_by_hand_is_refused_not_a_crash(tmp_path: Path) -> None:
+    script = """
+import usearch.index
+from sayclip.errors import MissingDependencyError
+from sayclip.sessions.onnxruntime import import_onnxruntime
+try:
+    import_onnxruntime()
+except MissingDependencyError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "before `import usearch`" in done.stdout

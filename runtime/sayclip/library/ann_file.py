@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 import logging
 import mmap
 import os
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sayclip.errors import MissingDependencyError
+from sayclip.sessions.onnxruntime import import_onnxruntime
 
 if TYPE_CHECKING:
     from usearch.index import Index
@@ -44,11 +49,25 @@ class IndexFile:
     """What the index reads from; must live as long."""
 
 
+def import_usearch() -> Any:
+    """The usearch.index module. Raises ImportError.
+
+    ONNX Runtime goes first where it is installed: versions 1.31 and 1.32 end the process when they are loaded after
+    usearch 2.26, whose own C++ library then stands in for the system's.
+    """
+    if "usearch" not in sys.modules and importlib.util.find_spec("usearch") is not None:
+        with suppress(MissingDependencyError):
+            import_onnxruntime()
+    import usearch.index  # a look at its files alone would not show a broken installation
+
+    return usearch.index
+
+
 @functools.cache
 def usearch_installed() -> bool:
     """Whether the `[index]` extra is there and can be used."""
     try:
-        import usearch.index  # noqa: F401  # a look at its files alone would not show a broken installation
+        import_usearch()
     except ModuleNotFoundError as error:
         if error.name != "usearch":
             _LOGGER.warning("usearch is not used, it cannot be imported: %s", error)
@@ -66,11 +85,10 @@ def index_path(library: Path) -> Path:
 
 def new_index(width: int) -> Index:
     """An empty HNSW index: float16, cosine. usearch's int8 loses 12 points of recall."""
-    from usearch.index import Index
-
-    return Index(
+    index: Index = import_usearch().Index(
         ndim=width, metric="cos", dtype="f16", connectivity=16, expansion_add=_EXPANSION, expansion_search=_EXPANSION
     )
+    return index
 
 
 def read_index(path: Path, token: str, width: int, *, mapped: bool = True) -> IndexFile | None:
@@ -158,6 +176,7 @@ def _footer(content: mmap.mmap) -> dict[str, Any] | None:
 
 
 def _usearch_major() -> str:
+    import_usearch()
     import usearch
 
     return str(usearch.__version__).split(".")[0]
