@@ -121,6 +121,14 @@ def test_what_cannot_run_is_a_record(demo: Demo, library: Path, apple: Path) -> 
     assert "total_s" not in second
 
 
+def test_an_empty_library_is_told(demo: Demo, apple: Path, tmp_path: Path) -> None:
+    bundle = demo.folder / "bundle"
+    with sayclip.load(bundle) as encoder:
+        sayclip.Library.create(tmp_path / "empty.sqlite", encoder).close()
+    [start] = cold.starts(bundle, tmp_path / "empty.sqlite", apple, 1, [OURS])
+    assert (start["status"], start["why"]) == ("failed", "the library holds no pictures")
+
+
 def other_child(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the processes that are started do something else."""
     (folder / "other_child.py").write_text(code)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 K = 10
 _LATER = 5
 _RATE = 16_000
+_EMPTY = "the library holds no pictures"
 
 
 class _Moments:
@@ -76,9 +77,16 @@ def _sayclip(started: str, database: str, recording: str, bundle: str, backend: 
     encoder.open("speech")
     library = Library.open(database, encoder)
     moments.passed()
-    best = library.search(speech=recording, k=K)[0].source
+
+    def ask() -> str:
+        hits = library.search(speech=recording, k=K)
+        if not hits:
+            raise ValueError(_EMPTY)
+        return hits[0].source
+
+    best = ask()
     moments.passed()
-    told = moments.told(lambda: library.search(speech=recording, k=K)[0].source, found=best)
+    told = moments.told(ask, found=best)
     chosen = encoder.info()["encoders"]["speech"]
     return {**told, "backend": chosen["backend"], "precision": chosen["precision"]}
 
@@ -99,6 +107,8 @@ def _torch(started: str, database: str, recording: str, module: str, weights: st
     model = torch.load(weights, weights_only=False)
     connection = sqlite3.connect(database)
     found = connection.execute("SELECT item_id, vector FROM vectors ORDER BY id").fetchall()
+    if not found:
+        raise ValueError(_EMPTY)
     rows = np.frombuffer(b"".join(vector for _, vector in found), np.float16).reshape(len(found), -1)
     vectors = rows.astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
