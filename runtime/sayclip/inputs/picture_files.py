@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sayclip.errors import PictureError
 from sayclip.inputs.files import InputFile
@@ -39,11 +41,26 @@ _UNREADABLE = (
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
     (0, b"\0\0\1\0", "an icon (ICO)"),
 )
+_SHRINKS = (8, 4, 2)
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-def decode(file: InputFile) -> PIL.Image.Image:
+@dataclass(frozen=True)
+class Decoded:
+    """A picture in memory. The file has ``size`` (width, height) pixels, ``image`` one for ``shrink`` times ``shrink``
+    of them; where that does not divide, its last column and row reach beyond the picture."""
+
+    image: PIL.Image.Image
+    size: tuple[int, int]
+    shrink: int = 1
+
+
+def decode(file: InputFile, least: float = math.inf) -> Decoded:
     """Decode the first frame of ``file``; the picture is in memory and the file closed when this returns.
+
+    ``least``: how many pixels of the shorter side the caller can do with, in every colour. A JPEG in RGB or grey that
+    has twice, four or eight times as many is decoded at that part of its size, which its format allows at a part of
+    the cost.
 
     Raises PictureError for what is not a picture, not in a supported format, larger than ``MAX_PIXELS`` (before
     anything is decoded), cut short or damaged.
@@ -67,9 +84,32 @@ def decode(file: InputFile) -> PIL.Image.Image:
             image = Image.OPEN[form][0](stream, "")
         except Exception as reason:  # Pillow's plug-ins raise whatever their parsing runs into
             raise _damaged(file.name, reason) from None
-        check_size(image.size, file.name)
+        size = image.size
+        check_size(size, file.name)
+        shrink = _shrunk(image, least) if form == "JPEG" else 1
         load(image, file.name)
-    return image
+    return Decoded(image, size, shrink)
+
+
+def _shrunk(image: Any, least: float) -> int:
+    """Have an opened JPEG decoded at a half, a quarter or an eighth of its size; the divisor, 1 where it is whole."""
+    short = min(image.size) / _coarser_colours(image)
+    wanted = next((factor for factor in _SHRINKS if short >= factor * least), 1)
+    if wanted == 1 or image.mode not in ("RGB", "L"):
+        return 1
+    width, height = image.size
+    drafted = image.draft(None, (width // wanted, height // wanted))
+    return 1 if drafted is None else round(width / drafted[1][2])
+
+
+def _coarser_colours(image: Any) -> float:
+    """How much more a shrunk JPEG loses of its colours than of its brightness: 1, or 2 where colours have half of the
+    columns, but all of the rows (4:2:2). Colours that have half of both are decoded at twice the size.
+    """
+    layers = getattr(image, "layer", [])  # of each component its number and sampling across and down
+    sampling = [[max(1, int(part[place])) for part in layers] for place in (1, 2)]  # 0 in a damaged header
+    across, down = (max(numbers, default=1) / min(numbers, default=1) for numbers in sampling)
+    return max(across, down) / min(across, down)
 
 
 def load(image: PIL.Image.Image, name: str) -> None:
