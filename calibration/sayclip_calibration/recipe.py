@@ -53,6 +53,8 @@ class EncoderReport:
     seconds: float
     points: tuple[Point, ...] = ()
     """Every choice of layers that was judged: what accuracy costs in layers."""
+    int8_share: float = 1.0
+    """Share of the layers' multiplications that int8 does, of those that it could do."""
 
 
 def calibrate_encoder(
@@ -102,6 +104,7 @@ def calibrate_encoder(
         found.judgement,
         time.monotonic() - started,
         found.points,
+        found.int8_share,
     )
 
 

@@ -13,8 +13,8 @@ JSON, schema 1. ``schema``, ``encoder``, ``bundle``, ``space``, ``fp32`` (``file
 - ``reference_cosine``: the worst of the bundle's reference inputs, and ``tolerance``, what a session is held to;
 - ``layers`` (nodes at this precision), ``in_float`` (node to reason), ``given_back`` (``node``, ``to``);
 - ``sensitivity``: ``node``, ``op``, ``mean``, ``worst`` with that layer alone at this precision, most damaging first;
-- ``points``: every choice of layers that was judged on the way: ``given_back`` (a count), ``int8_share`` (of the
-  layers' multiplications), ``mean``, ``worst``, ``passed``;
+- ``int8_share``: of the layers' multiplications, those at this precision; ``points``: every choice of layers that was
+  judged on the way: ``given_back`` (a count), ``int8_share``, ``mean``, ``worst``, ``passed``;
 - ``scales``: tensor to ``method``, ``absmax_seen``, ``absmax_used``, ``scale``, where the method ``row`` means that
   each row was divided by its largest magnitude; ``smoothed``: norm, projection or activation to alpha;
 - ``crosscheck``: None, or the figures of another tool's graph over the same inputs;
@@ -98,6 +98,8 @@ class Calibrated(Protocol):
     def seconds(self) -> float: ...
     @property
     def points(self) -> Sequence[Choice]: ...
+    @property
+    def int8_share(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def describe_precision(
         "sensitivity": [
             {"node": layer.node, "op": layer.op, "mean": layer.mean, "worst": layer.worst} for layer in report.ranked
         ],
+        "int8_share": report.int8_share,
         "points": [
             {name: getattr(point, name) for name in ("given_back", "int8_share", "mean", "worst", "passed")}
             for point in report.points

@@ -50,6 +50,8 @@ class Found:
     given_back: tuple[str, ...]
     judgement: Judgement
     points: tuple[Point, ...]
+    int8_share: float = 1.0
+    """As in ``Point``, of what is left in int8."""
 
 
 def rank(probe: Choices, feeds: int, progress: Progress) -> tuple[LayerDamage, ...]:
@@ -108,7 +110,8 @@ def give_back(
         back, judgement = [], search.on_all([])
     told = sorted(search.points.values(), key=lambda pair: (pair[0].given_back, -pair[0].mean))
     kept = set(back)
-    return Found(tuple(part for part in search.order if part in kept), judgement, tuple(point for point, _ in told))
+    given_back = tuple(part for part in search.order if part in kept)
+    return Found(given_back, judgement, tuple(point for point, _ in told), search.share(search.kept(kept)))
 
 
 class _Search:
@@ -128,7 +131,7 @@ class _Search:
 
     def judged(self, back: Sequence[str]) -> Judgement:
         """On the first feeds; what comes to the same graph is judged once."""
-        kept = self._kept(frozenset(back))
+        kept = self.kept(back)
         key = frozenset(kept)
         if key not in self.points:
             seen = self.probe(kept, self.feeds)
@@ -139,20 +142,23 @@ class _Search:
             judgement = gate.judge(reference, seen)
             if whole:
                 self._all[key] = judgement
-            share = sum(self.work.get(part, 0.0) for part in kept) / max(sum(self.work.values()), 1e-30)
-            point = Point(len(back), share, judgement.mean, judgement.worst, judgement.passed)
+            point = Point(len(back), self.share(kept), judgement.mean, judgement.worst, judgement.passed)
             self.points[key] = point, judgement
             self.progress("giving back", len(self.points), None)
         return self.points[key][1]
 
     def on_all(self, back: Sequence[str]) -> Judgement:
-        kept = self._kept(frozenset(back))
+        kept = self.kept(back)
         key = frozenset(kept)
         if key not in self._all:
             self._all[key] = self.gate.judge(self.probe.reference, self.probe(kept))
         return self._all[key]
 
-    def _kept(self, back: frozenset[str]) -> list[str]:
+    def share(self, kept: Collection[str]) -> float:
+        """Of all multiplications, those of the layers ``kept`` in int8."""
+        return sum(self.work.get(part, 0.0) for part in kept) / max(sum(self.work.values()), 1e-30)
+
+    def kept(self, back: Collection[str]) -> list[str]:
         """The parts in int8, as a graph would be written: an output only between layers in int8."""
         placement = self.probe.placement.without(sorted(back), "given back")
         return [part for part in placement.parts if part not in back]

@@ -49,6 +49,7 @@ class Plain:
     smoothed: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.5
     points: tuple[Any, ...] = ()
+    int8_share: float = 0.9
 
 
 class PlainCore:

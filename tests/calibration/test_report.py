@@ -64,6 +64,7 @@ class Seen:
     given_back: tuple[str, ...] = ("linear_3",)
     seconds: float = 12.5
     points: tuple[Point, ...] = (Point(0, 1.0, 0.97, 0.9, False), Point(1, 0.9, 0.997, 0.99, True))
+    int8_share: float = 0.9
 
 
 NAMES = tuple(f"p{n}.png" for n in range(40))
@@ -132,6 +133,7 @@ def test_everything_that_was_done_is_told() -> None:
     assert found["given_back"] == [{"node": "linear_3", "to": "given back to fp32"}]
     assert found["sensitivity"][0] == {"node": "linear_3", "op": "Gemm", "mean": 0.99, "worst": 0.9}
     assert found["smoothed"] == {"norm_1": 0.5}
+    assert found["int8_share"] == 0.9
     assert found["points"][1] == {"given_back": 1, "int8_share": 0.9, "mean": 0.997, "worst": 0.99, "passed": True}
     assert found["bytes"] == 6010  # a device loads one of the two forms
     assert found["smaller"] == 0.25

@@ -18,7 +18,8 @@ from library_encoder import VectorEncoder, unit
 from sayclip.errors import LibraryError, MissingDependencyError
 from sayclip.library import Item, Library, ann, ann_file
 
-pytest.importorskip("usearch", reason="the index is an extra")
+if not ann_file.usearch_installed():
+    pytest.skip("the index is an extra", allow_module_level=True)
 
 WIDTH = 64
 THRESHOLD = 2000

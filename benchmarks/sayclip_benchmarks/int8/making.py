@@ -60,16 +60,17 @@ def inputs(demo: Demo, work: Path, items: int) -> Inputs:
 
 
 def bundles(
-    work: Path, given: Inputs, samples: int | None = None, gate_mean: float | None = None
+    work: Path, given: Inputs, samples: int | None = None, gate_mean: float | None = None, *, points: bool = True
 ) -> dict[str, dict[str, Any]]:
     """``work/clip`` and ``work/speech`` with their int8 graphs, made where they are not there yet; what it took.
 
-    ``samples`` and ``gate_mean`` as the options of ``sayclip calibrate``, whose defaults None stands for.
+    ``samples`` and ``gate_mean`` as the options of ``sayclip calibrate``, whose defaults None stands for. ``points``:
+    also what ``others`` gives.
     """
     if not all((work / name / "bundle.json").exists() for name in given.options):
         _run(["export", "full-size", "--hard", str(work)])
     for name, options in given.options.items():
-        for gate in POINTS.get(name, ()):
+        for gate in POINTS.get(name, ()) if points else ():
             other = _other(work, name, gate)
             if not other.exists():
                 shutil.copytree(work / name, other)  # before int8 is in it
@@ -87,7 +88,6 @@ def others(work: Path, name: str) -> dict[Path, dict[str, Any]]:
 def described(bundle: Path, name: str, report: dict[str, Any]) -> dict[str, Any]:
     """Which int8 graph ``bundle`` has of an encoder, and what its calibration said."""
     int8 = report["precisions"]["int8"]
-    taken = [point for point in int8["points"] if point["given_back"] == len(int8["given_back"])]
     return {
         "sha256": Manifest.read(bundle).entry(name).graphs[precision_here()].sha256,
         "calibration": {
@@ -99,7 +99,7 @@ def described(bundle: Path, name: str, report: dict[str, Any]) -> dict[str, Any]
         },
         "points": int8["points"],
         "given_back": [layer["node"] for layer in int8["given_back"]],
-        "int8_share": max((point["int8_share"] for point in taken), default=1.0),
+        "int8_share": int8["int8_share"],
     }
 
 
@@ -136,15 +136,15 @@ def build(work: Path, names: Iterable[str]) -> None:
             print(error, file=sys.stderr)
 
 
-def engines(work: Path, name: str, encoder: str, precision: str, target: str = "sm_86") -> int | None:
+def engines(bundle: Path, encoder: str, precision: str, target: str = "sm_86") -> int | None:
     """Bytes of TensorRT-RTX's engine for one input at a time; None where the library is not installed."""
     from sayclip.sessions.tensorrt.library import installed
 
     if not installed("tensorrt_rtx"):
         return None
     options = ["--encoder", encoder, "--precision", precision, "--profile", "query", "--target", target]
-    out = work / "engines" / f"{encoder}.{precision}"
-    document = json.loads(_run(["build", str(work / name), *options, "--out", str(out), "--json"]))
+    out = bundle.parent / "engines" / f"{bundle.name}.{encoder}.{precision}"
+    document = json.loads(_run(["build", str(bundle), *options, "--out", str(out), "--json"]))
     return int(document["engines"][0]["bytes"])
 
 

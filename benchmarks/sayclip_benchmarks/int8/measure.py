@@ -40,23 +40,34 @@ def embed(bundle: Path, name: str, given: Inputs, precision: str, backend: str =
         return encoder.text(given.texts) if name == "text" else encoder.speech(list(given.recordings))
 
 
-def agreements(bundle: Path, name: str, given: Inputs) -> dict[str, dict[str, float]]:
-    """``agreement`` with fp32 of the int8 graph on every backend of the processor that is here, by backend.
+class Agreements:
+    """``agreement`` with fp32 over the items of ``given``; fp32's own embeddings are computed once a graph."""
 
-    Also, as ``openvino-bf16 fp16``, of the fp16 graph in bfloat16: what that costs alone.
-    """
-    reference = embed(bundle, name, given, "fp32")
-    graphs = Manifest.read(bundle).entry(name).graphs
-    found = {}
-    for backend, precision in candidates("cpu"):
-        if precision == "fp32" or precision not in graphs or backends.unavailable(backend):
-            continue
-        label = backend if precision.startswith("int8") else f"{backend} {precision}"
-        try:
-            found[label] = agreement(reference, embed(bundle, name, given, precision, backend))
-        except SayclipError as error:
-            print(f"{name}: {backend} {precision} is left out: {error}", file=sys.stderr)
-    return found
+    def __init__(self, given: Inputs) -> None:
+        self._given = given
+        self._known: dict[str, Embeddings] = {}
+
+    def of(self, bundle: Path, name: str) -> dict[str, dict[str, float]]:
+        """That of the int8 graph on every backend of the processor that is here, by backend.
+
+        Also, as ``openvino-bf16 fp16``, of the fp16 graph in bfloat16: what that costs alone.
+        """
+        graphs = Manifest.read(bundle).entry(name).graphs
+        fp32 = graphs["fp32"].sha256
+        if fp32 not in self._known:
+            self._known[fp32] = embed(bundle, name, self._given, "fp32")
+        found = {}
+        for backend, precision in candidates("cpu"):
+            if precision == "fp32" or precision not in graphs or backends.unavailable(backend):
+                continue
+            label = backend if precision.startswith("int8") else f"{backend} {precision}"
+            try:
+                seen = embed(bundle, name, self._given, precision, backend)
+            except SayclipError as error:
+                print(f"{name}: {backend} {precision} is left out: {error}", file=sys.stderr)
+                continue
+            found[label] = agreement(self._known[fp32], seen)
+        return found
 
 
 def agreement(reference: Embeddings, seen: Embeddings) -> dict[str, float]:

@@ -87,20 +87,22 @@ def _pareto(encoders: Mapping[str, Any]) -> list[str]:
     for name, found in encoders.items():
         points = sorted([found, *found.get("others", [])], key=lambda point: point["int8_share"], reverse=True)
         for point in points if len(points) > 1 else []:
-            share = f"{point['int8_share']:.0%} ({point['sha256'][:12]})"
-            for backend, exact in point["agreement"].items():
-                if " " in backend and point is not found:
+            engine = point["engine_bytes"]
+            size = f"{engine['int8'] / engine['fp32']:.3f}" if engine.get("int8") else ""
+            for label, speed in point["speed"].items():
+                backend = label.removesuffix(" int8")
+                if backend == label and (label != "openvino-bf16 fp16" or point is not found):
                     continue
-                label = backend if " " in backend else f"{backend} int8"
-                speed = point["speed"].get(label)
-                gain = f"{speed['speedup']:.2f} × ({speed['p50_ms']:.1f} ms)" if speed else ""
-                cosine = f"{exact['mean_cosine']:.4f} ({exact['worst_cosine']:.4f})"
-                part = "none" if " " in backend else share
-                lines.append(f"| {name} | {part} | {label} | {gain} | {cosine} | {exact['top10_overlap']:.3f} |")
+                exact = point["agreement"].get(backend)
+                cosine = f"{exact['mean_cosine']:.4f} ({exact['worst_cosine']:.4f})" if exact else "refused"
+                same = f"{exact['top10_overlap']:.3f}" if exact else ""
+                share = "none" if backend == label else f"{point['int8_share']:.0%} ({point['sha256'][:12]})"
+                gain = f"{speed['speedup']:.2f} × ({speed['p50_ms']:.1f} ms)"
+                lines.append(f"| {name} | {share} | {label} | {gain} | {cosine} | {same} | {size} |")
     if not lines:
         return []
     head = (
         "| encoder | products in int8 (graph) | candidate | against PyTorch eager "
-        "| centred cosine, mean (worst) | same of the ten nearest |"
+        "| centred cosine, mean (worst) | same of the ten nearest | TensorRT-RTX's engine to fp32's |"
     )
-    return ["", head, "|---|---|---|---|---|---|", *lines]
+    return ["", head, "|---|---|---|---|---|---|---|", *lines]
