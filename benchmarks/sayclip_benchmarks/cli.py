@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from sayclip_benchmarks import profile
+from sayclip_benchmarks.report import compare
+from sayclip_benchmarks.suite import command
 
 
 def add(subparsers: Any) -> None:
     """Add ``sayclip bench …`` to the command line (entry-point group ``sayclip.commands``)."""
     bench: argparse.ArgumentParser = subparsers.add_parser("bench", help="measure a bundle")
     kinds = bench.add_subparsers(dest="bench", required=True)
+    for kind in (command, compare, profile):
+        kind.add(kinds)
+    _or_run(bench, kinds.choices)
     demo = kinds.add_parser("demo", help="the figures of the demo bundle: what it finds, how fast, in how much space")
     demo.add_argument("--demo", type=Path, help="folder of the sayclip_demo package (default: the installed one)")
     demo.add_argument("--cache", type=Path, default=Path("work/bench"), help="where flite's recordings are kept")
@@ -40,6 +49,18 @@ def add(subparsers: Any) -> None:
     int8.add_argument("--readme", type=Path, help="put the table between the int8 markers of this file")
     int8.add_argument("--json", action="store_true", help="print JSON instead of the table")
     int8.set_defaults(run=_int8)
+
+
+def _or_run(bench: argparse.ArgumentParser, kinds: Container[str]) -> None:
+    """Let `sayclip bench`, `sayclip bench BUNDLE` and `sayclip bench --quick` mean `sayclip bench run …`."""
+    parse = bench.parse_known_args
+
+    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
+        words = list(args or [])
+        named = bool(words) and (words[0] in kinds or words[0] in ("-h", "--help"))
+        return parse(words if named else ["run", *words], namespace)
+
+    setattr(bench, "parse_known_args", parse_known_args)  # noqa: B010 - mypy lets no method be assigned
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -85,19 +106,22 @@ def _int8(arguments: argparse.Namespace) -> int:
     if arguments.device == "cuda":
         making.build(work, given.options)
     found: dict[str, Any] = {}
-    for name, report in reports.items():
+    bundles: list[tuple[dict[str, Any], Path, str]] = []
+    for name, report in reports.items():  # first what other work on the machine would disturb
         folder = "speech" if name == "speech" else "clip"
-
-        def point(bundle: Path, report: dict[str, Any], name: str = name) -> dict[str, Any]:
-            agreement = measure.agreements(bundle, name, given)
-            speed = measure.speed(bundle, name, given, arguments.turns, arguments.device)
-            return {**making.described(bundle, name, report), "agreement": agreement, "speed": speed}
-
-        found[name] = {
-            **point(work / folder, report),
-            "engine_bytes": {one: making.engines(work, folder, name, one) for one in ("fp32", "int8")},
-            "others": [point(bundle, other) for bundle, other in making.others(work, folder).items()],
-        }
+        others = making.others(work, folder)
+        points = []
+        for bundle, made in [(work / folder, report), *others.items()]:
+            points.append(making.described(bundle, name, made))
+            points[-1]["speed"] = measure.speed(bundle, name, given, arguments.turns, arguments.device)
+            points[-1]["engine_bytes"] = {one: making.engines(bundle, name, one) for one in ("fp32", "int8")}
+            print(f"{bundle.name} {name}: timed", file=sys.stderr, flush=True)
+        found[name] = {**points[0], "others": points[1:]}
+        folders = [work / folder, *others]
+        bundles += [(point, bundle, name) for point, bundle in zip([found[name], *points[1:]], folders, strict=True)]
+    agreements = measure.Agreements(given)
+    for point, bundle, name in bundles:
+        point["agreement"] = agreements.of(bundle, name)
     document = {
         "items": arguments.items,
         "environment": {

@@ -38,8 +38,9 @@ WINGS = {
     ),
     "benchmarks": (
         "sayclip_benchmarks",
-        {"sayclip"},
-        {"numpy", "torch", "transformers", "PIL", "soundfile", "onnxruntime"},
+        {"sayclip", "sayclip_export"},  # the baseline's plain PyTorch definitions, where the toolkit is
+        {"numpy", "torch", "transformers", "PIL", "soundfile", "onnxruntime", "matplotlib", "onnx"}
+        | {"openvino", "usearch", "faiss", "optimum", "mlperf_loadgen"},
     ),
     "demo": ("sayclip_demo", set(), set()),
 }

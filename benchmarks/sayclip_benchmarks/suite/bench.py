@@ -1,0 +1,280 @@
+"""A whole run of `sayclip bench`: every encoder, every candidate in a process of its own, one document."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sayclip.bundle.manifest import Manifest
+from sayclip.sessions.backends import graph_bytes
+from sayclip.sessions.cpu import default_threads
+from sayclip_benchmarks.host import energy, environment, state
+from sayclip_benchmarks.report.document import SCHEMA
+from sayclip_benchmarks.suite import inputs, statistics, turns, vectors
+from sayclip_benchmarks.suite.cases import Case, cases_of
+from sayclip_benchmarks.suite.inputs import Sources
+from sayclip_benchmarks.suite.plan import EAGER, Entrant, entrants, searches
+from sayclip_benchmarks.suite.scenarios import run_scenarios
+from sayclip_benchmarks.suite.worker import CandidateError, Worker
+
+REFERENCE = "onnxruntime fp32"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """``turns`` rounds of ``turn_s`` seconds; ``vectors`` that are searched; least seconds of a scenario."""
+
+    turns: int = 7
+    turn_s: float = 0.4
+    vectors: int = 100_000
+    scenario_s: float = 10.0
+    quick: bool = False
+    compiled: bool = True
+    encoders: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    """Candidates to time, by the beginning of their labels; all where empty."""
+
+
+def measure(
+    bundles: Sequence[Path], work: Path, sources: Sources, options: Options, say: Say, progress: turns.Progress
+) -> dict[str, Any]:
+    """Time everything; the document without ``command`` and ``cold``. Raises BundleError; what fails later is a row."""
+    manifests = [Manifest.read(bundle) for bundle in bundles]
+    started, clock = datetime.now(timezone.utc), time.monotonic()
+    before = state.snapshot()
+    rows: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    described: dict[str, Any] = {}
+    for manifest in manifests:
+        for name in manifest.encoders:
+            if options.encoders and name not in options.encoders:
+                continue
+            graphs = manifest.entry(name).graphs
+            described[name] = {
+                "graphs": {key: {"sha256": graph.sha256, "bytes": graph_bytes(graph)} for key, graph in graphs.items()}
+            }
+            part = _Encoder(manifest, name, work, sources, options, say, progress)
+            more, scenarios = part.measured()
+            rows += more
+            found += scenarios
+    first = manifests[0]
+    if not options.encoders or "search" in options.encoders:
+        rows += _searched(first, work, options, say, progress)
+    after = state.snapshot()
+    throttled, notes = state.judge(before, after)
+    return {
+        "schema": SCHEMA,
+        "started": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "seconds": round(time.monotonic() - clock, 1),
+        "bundle": {
+            "name": ", ".join(manifest.name for manifest in manifests),
+            "space": first.space,
+            "encoders": described,
+        },
+        "environment": environment.environment(),
+        "state": {"start": before, "end": after, "throttled": throttled, "notes": notes},
+        "method": {
+            "turns": options.turns,
+            "least_queries": turns.LEAST_RUNS * options.turns,
+            "rest_s": turns.REST_S,
+            "threads": default_threads(),
+            "baseline": EAGER,
+        },
+        "energy": _energy(),
+        "rows": rows,
+        "scenarios": found,
+    }
+
+
+def _energy() -> dict[str, Any]:
+    meter = energy.open_meter()
+    if meter is None:
+        return {"meter": None, "note": energy.why_none()}
+    return {"meter": meter.name, "note": ""}
+
+
+class _Encoder:
+    def __init__(
+        self,
+        manifest: Manifest,
+        name: str,
+        work: Path,
+        sources: Sources,
+        options: Options,
+        say: Say,
+        progress: turns.Progress,
+    ) -> None:
+        self._manifest, self._name, self._options = manifest, name, options
+        self._say, self._progress = say, progress
+        self._cases = cases_of(name, quick=options.quick)
+        self._made = {case.key: inputs.make(manifest, case, sources, work / "inputs" / name) for case in self._cases}
+        database, array = vectors.library(work / "vectors", manifest.space, manifest.width, options.vectors)
+        shared = {"library": str(database), "vectors": str(array), "work": str(work)}
+        everyone = entrants(manifest, name, shared, compiled=options.compiled and not options.quick)
+        self._entrants = [one for one in everyone if _wanted(one.label, options.only)]
+
+    def measured(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        workers, rows = opened(self._entrants, [self._name, self._cases[0].size, 1], self._say)
+        try:
+            for case in self._cases:
+                rows += self._case(
+                    case, {one.label: workers[one.label] for one in self._entrants if _does(one, case, workers)}
+                )
+            chosen = {label: workers[label] for label in ("auto", EAGER) if label in workers}
+            scenarios = run_scenarios(
+                self._cases, self._made, chosen, self._options.scenario_s, quick=self._options.quick
+            )
+        finally:
+            ended = {label: worker.quit() for label, worker in workers.items()}
+        _remember(rows, ended)
+        return rows, scenarios
+
+    def _case(self, case: Case, workers: Mapping[str, Worker]) -> list[dict[str, Any]]:
+        made = self._made[case.key]
+        timings = turns.in_turns(case, made, workers, self._options.turns, self._options.turn_s, self._progress)
+        cosines = self._cosines(case, workers) if case.what == "session" and case.batch == 1 else {}
+        return rows_of(case, {one.label: one for one in self._entrants}, workers, timings, cosines)
+
+    def _cosines(self, case: Case, workers: Mapping[str, Worker]) -> dict[str, float]:
+        """Smallest cosine to fp32 on the inputs that were timed, by candidate."""
+        outputs: dict[str, NDArray[np.float64]] = {}
+        with tempfile.TemporaryDirectory(prefix="sayclip-bench-") as folder:
+            for number, (label, worker) in enumerate(workers.items()):
+                path = Path(folder) / f"{number}.npy"
+                try:
+                    worker.outputs(case.to_dict(), self._made[case.key], path)
+                    outputs[label] = np.load(path).astype(np.float64)
+                except (CandidateError, OSError, ValueError):
+                    continue
+        if REFERENCE not in outputs:
+            return {}
+        wanted = outputs[REFERENCE]
+        same = {label: seen for label, seen in outputs.items() if seen.shape == wanted.shape}
+        return {label: float(_cosine(wanted, seen).min()) for label, seen in same.items()}
+
+
+def _remember(rows: Sequence[dict[str, Any]], ended: Mapping[str, Mapping[str, Any]]) -> None:
+    """Peak memory of each candidate's process, said when it ended."""
+    for row in rows:
+        if row["status"] == "ok":
+            row |= {key: ended[row["candidate"]].get(key) for key in ("rss_bytes", "gpu_bytes")}
+
+
+def _cosine(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+    found: NDArray[np.float64] = (one * two).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return found
+
+
+def _wanted(label: str, only: Sequence[str]) -> bool:
+    return not only or label in (EAGER, REFERENCE) or any(label.startswith(beginning) for beginning in only)
+
+
+def _does(entrant: Entrant, case: Case, workers: Mapping[str, Worker]) -> bool:
+    return entrant.label in workers and case.what in entrant.whats
+
+
+def opened(
+    everyone: Sequence[Entrant], where: Sequence[Any], say: Say
+) -> tuple[dict[str, Worker], list[dict[str, Any]]]:
+    """A warm process for each that can run, and a row for each that cannot."""
+    workers: dict[str, Worker] = {}
+    rows = []
+    for entrant in everyone:
+        why, status = entrant.missing, "missing"
+        if not why:
+            try:
+                workers[entrant.label] = Worker(entrant.spec, python=entrant.python or sys.executable)
+                continue
+            except CandidateError as error:
+                why, status = error.problem, "failed"
+        rows.append(
+            {
+                "what": "search" if "search" in entrant.whats else "session",
+                "encoder": where[0],
+                "batch": where[2],
+                "size": where[1],
+                "amount": 0.0,
+                "candidate": entrant.label,
+                "kind": entrant.kind,
+                "status": status,
+                "why": why,
+                "timed": "",
+            }
+        )
+        if status == "failed":
+            say(f"{entrant.label} cannot be timed: {why}")
+    return workers, rows
+
+
+def rows_of(
+    case: Case,
+    known: Mapping[str, Entrant],
+    workers: Mapping[str, Worker],
+    timings: Mapping[str, turns.Timing],
+    cosines: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """A row for each candidate of one case; speed-ups are over eager PyTorch, where that was timed."""
+    base = timings.get(EAGER)
+    rows = []
+    for label, timing in timings.items():
+        row: dict[str, Any] = {
+            "what": case.what,
+            "encoder": case.encoder,
+            "batch": case.batch,
+            "size": case.size,
+            "amount": float(case.amount),
+            "candidate": label,
+            "kind": known[label].kind,
+            "status": "failed" if timing.error else "ok",
+            "why": timing.error,
+            "timed": case.timed,
+        }
+        rows.append(row)
+        if timing.error:
+            continue
+        row |= statistics.summary(timing.turns, case.batch)
+        row |= {"speedup": None, "speedup_ci": None, "cosine": cosines.get(label), "recall_change": None}
+        if base is not None and not base.error:
+            row["speedup"], row["speedup_ci"] = statistics.speedup(base.turns, timing.turns)
+        row |= {"rss_bytes": None, "gpu_bytes": None, "model_bytes": workers[label].model_bytes, "joules": None}
+        if label == "auto":
+            row["chosen"] = workers[label].label
+    return rows
+
+
+def _searched(
+    manifest: Manifest, work: Path, options: Options, say: Say, progress: turns.Progress
+) -> list[dict[str, Any]]:
+    database, array = vectors.library(work / "vectors", manifest.space, manifest.width, options.vectors)
+    case = Case("search", "", f"{options.vectors:,} vectors", float(options.vectors))
+    made = {"arrays": str(work / "inputs" / "queries.npz")}
+    Path(made["arrays"]).parent.mkdir(parents=True, exist_ok=True)
+    queries = vectors.vectors(inputs.ROTATE, manifest.width, seed=0)
+    np.savez(made["arrays"], **{f"{number}.wave": row for number, row in enumerate(queries)})
+    everyone = [
+        one for one in searches({"library": str(database), "vectors": str(array)}) if _wanted(one.label, options.only)
+    ]
+    workers, rows = opened(everyone, [None, case.size, 1], say)
+    try:
+        timings = turns.in_turns(case, made, workers, options.turns, options.turn_s / 2, progress)
+        rows += rows_of(case, {one.label: one for one in everyone}, workers, timings, {})
+    finally:
+        ended = {label: worker.quit() for label, worker in workers.items()}
+    _remember(rows, ended)
+    base = next((row for row in rows if row["candidate"] == "numpy fp32" and row["status"] == "ok"), None)
+    for row in rows:
+        row["encoder"] = None
+        if row["status"] == "ok":
+            row["speedup"] = base["p50_ms"] / row["p50_ms"] if base else None
+    return rows

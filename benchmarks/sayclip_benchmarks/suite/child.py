@@ -1,0 +1,90 @@
+"""The process of one candidate: opened once, kept warm, it runs what it is told to and says how long that took.
+
+Lines of JSON come in by stdin and go out by a copy of stdout; what libraries print goes to stderr. The first line
+describes the candidate; then ``{"do": "run", "case": …, "inputs": …, "order": [0, 1, …]}`` gives ``{"ms": […]}``,
+``"outputs"`` writes what the inputs give to a file, ``"quit"`` gives the peak of memory and ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from sayclip_benchmarks.suite.cases import Case
+from sayclip_benchmarks.suite.cold_child import peak_memory
+from sayclip_benchmarks.suite.inputs import load
+from sayclip_benchmarks.suite.openers import Candidate, Run, open_candidate
+
+
+class _Child:
+    def __init__(self, candidate: Candidate) -> None:
+        self._candidate = candidate
+        self._known: dict[str, tuple[Run, list[Any]]] = {}
+
+    def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["do"] == "quit":
+            return {"rss_bytes": peak_memory(), "gpu_bytes": _gpu_memory()}
+        run, inputs = self._of(asked)
+        if asked["do"] == "outputs":
+            np.save(asked["path"], np.concatenate([np.atleast_2d(run(one)) for one in inputs]))
+            return {}
+        times = []
+        for number in asked["order"]:
+            one = inputs[number % len(inputs)]
+            started = time.perf_counter()
+            run(one)
+            times.append(1000.0 * (time.perf_counter() - started))
+        return {"ms": times}
+
+    def _of(self, asked: dict[str, Any]) -> tuple[Run, list[Any]]:
+        case = Case.from_dict(asked["case"])
+        if case.key not in self._known:
+            self._known[case.key] = self._candidate.function(case), load(asked["inputs"])
+        return self._known[case.key]
+
+
+def _gpu_memory() -> int | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.max_memory_allocated())
+
+
+def main() -> int:
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=out, flush=True)
+
+    try:
+        candidate = open_candidate(json.loads(sys.stdin.readline()))
+        say({"label": candidate.label, "model_bytes": candidate.model_bytes})
+        child = _Child(candidate)
+    except Exception as error:
+        say({"error": one_line(error)})
+        return 1
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            say(child.answer(asked))
+        except Exception as error:
+            say({"error": one_line(error)})
+        if asked["do"] == "quit":
+            break
+    return 0
+
+
+def one_line(error: BaseException) -> str:
+    """An error as a row says it."""
+    text = " ".join(str(error).split())
+    return (text or type(error).__name__)[:300]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
