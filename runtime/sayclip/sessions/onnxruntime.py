@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def import_onnxruntime() -> Any:
     """The onnxruntime module, quiet on stderr and towards the network. Raises MissingDependencyError."""
     # Before the import: with it, ONNX Runtime 1.31 writes an id of the device and looks for a server to send it to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if "usearch" in sys.modules and "onnxruntime" not in sys.modules:
+        # It would end the process, see library.ann_file.import_usearch.
+        raise MissingDependencyError(
+            "ONNX Runtime cannot be imported after usearch", "put `import onnxruntime` before `import usearch`"
+        )
     try:
         import onnxruntime
     except ImportError as error:
@@ -44,7 +50,8 @@ class OnnxRuntimeSession:
     """A ``Session`` of ONNX Runtime; see ``sessions.base`` for what its methods promise.
 
     ``threads`` None means ``cpu.default_threads()``. Threads sleep between runs unless ``spinning`` (which saves some
-    microseconds a run and burns a processor).
+    microseconds a run and burns a processor). ``configure`` may change ONNX Runtime's own SessionOptions after that, as
+    profiling does.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class OnnxRuntimeSession:
         backend: str = "onnxruntime",
         threads: int | None = None,
         spinning: bool = False,
+        configure: Callable[[Any], None] | None = None,
     ) -> None:
         runtime = import_onnxruntime()
         provider = PROVIDERS[backend]
@@ -74,6 +82,8 @@ class OnnxRuntimeSession:
         # A plan of memory is kept for every input shape seen, and lengths of speech hardly repeat.
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        if configure is not None:
+            configure(options)
         self.threads: int = options.intra_op_num_threads
         # By path, so that external weights are found beside the graph and are mapped, not copied.
         try:
@@ -130,6 +140,10 @@ class OnnxRuntimeSession:
             name: out[name] if name in out else result.numpy()
             for name, result in zip(self._names, results, strict=True)
         }
+
+    def end_profiling(self) -> str:
+        """The path of the profile that ``configure`` asked for, written now; empty where it did not ask."""
+        return "" if self._session is None else str(self._session.end_profiling())
 
     def close(self) -> None:
         self._session = None

@@ -82,8 +82,8 @@ class OpenVinoSession:
     """A ``Session`` of OpenVINO; see ``sessions.base`` for what its methods promise.
 
     ``backend`` is one of ``FLOATS``. ``threads`` None means ``cpu.default_threads()``; they sleep between runs. ``key``
-    names everything that the graph's
-    bytes say (a hash): with it, a compiled graph that ``keep`` stored is loaded instead of compiling again.
+    names everything that the graph's bytes say (a hash): with it, a compiled graph that ``keep`` stored is loaded
+    instead of compiling again. ``settings`` are further properties of OpenVINO's for this graph.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class OpenVinoSession:
         backend: str = "openvino",
         threads: int | None = None,
         key: str = "",
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         runtime = import_openvino()
         self._path = Path(graph)
@@ -100,10 +101,10 @@ class OpenVinoSession:
         self.threads: int = threads if threads is not None else default_threads()
         try:
             core = runtime.Core()
-            settings = _settings(core, self.threads, FLOATS[backend])
-            self._key = key and compiled.key_of(key, runtime.__version__, {k: str(v) for k, v in settings.items()})
-            self._blob, model = self._load(core, settings)
-            self._compiled: Any = core.compile_model(self._read(), "CPU", settings) if model is None else model
+            complete = {**_settings(core, self.threads, FLOATS[backend]), **(settings or {})}
+            self._key = key and compiled.key_of(key, runtime.__version__, {k: str(v) for k, v in complete.items()})
+            self._blob, model = self._load(core, complete)
+            self._compiled: Any = core.compile_model(self._read(), "CPU", complete) if model is None else model
             self._request: Any = self._compiled.create_infer_request()
             devices = self._compiled.get_property("EXECUTION_DEVICES")
             precision = self._compiled.get_property("INFERENCE_PRECISION_HINT")
@@ -186,6 +187,17 @@ class OpenVinoSession:
     def _results(self) -> list[Array]:
         """The request's own outputs, in the graph's order."""
         return [self._request.get_output_tensor(place).data for place in range(len(self._names))]
+
+    def node_times(self) -> list[Any]:
+        """OpenVINO's ProfilingInfo of every node in the latest run, in order; wants PERF_COUNT in ``settings``."""
+        return [] if self._request is None else list(self._request.get_profiling_info())
+
+    def made_of(self) -> dict[str, list[str]]:
+        """Which nodes of the ONNX graph each node of the compiled one computes, by name."""
+        nodes = [] if self._compiled is None else self._compiled.get_runtime_model().get_ops()
+        found = {str(node.get_friendly_name()): node.get_rt_info() for node in nodes}
+        key = "originalLayersNames"
+        return {name: str(about[key].astype(str)).split(",") for name, about in found.items() if key in about}
 
     def close(self) -> None:
         self._request = self._compiled = self._blob = None
