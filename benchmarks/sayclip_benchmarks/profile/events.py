@@ -61,8 +61,8 @@ def nested(events: Sequence[Event]) -> list[tuple[Event, float]]:
     inner: list[float] = []
     around: list[int] = []
     free = 0.0  # where the next event may begin
-    for event in sorted(events, key=lambda event: (event.start_us, -event.us)):
-        while around and not (placed[around[-1]].kind in AROUND and event.start_us < placed[around[-1]].end_us):
+    for event in sorted(events, key=_order):
+        while around and not _within(event, placed[around[-1]]):
             free = placed[around.pop()].end_us
         limit = placed[around[-1]].end_us if around else float("inf")
         start = min(max(event.start_us, free), limit)
@@ -74,3 +74,14 @@ def nested(events: Sequence[Event]) -> list[tuple[Event, float]]:
         around.append(len(placed) - 1)
         free = start
     return [(event, max(0.0, event.us - within)) for event, within in zip(placed, inner, strict=True)]
+
+
+def _order(event: Event) -> tuple[float, bool, float]:
+    """Of those that begin at once, the longest of what others run within, and the shortest of the rest."""
+    outer = event.kind in AROUND
+    return event.start_us, not outer, -event.us if outer else event.us
+
+
+def _within(event: Event, outer: Event) -> bool:
+    """Whether ``outer`` is of a kind that holds others, and the middle of ``event`` lies in it."""
+    return outer.kind in AROUND and event.start_us + event.us / 2 < outer.end_us

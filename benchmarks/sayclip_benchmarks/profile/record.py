@@ -21,7 +21,7 @@ from sayclip_benchmarks.profile.feeds import Feed
 WARM = 3
 """Runs that are left out: the first ones make memory and choose kernels."""
 _SUFFIX = "_kernel_time"
-_MEANS = "operators' times are means, in whole microseconds, in the order they run in"
+_MEANS = "operators' times are means, cut down to whole microseconds, in the order they run in"
 _CUDA = "its times are the processor's, which starts the GPU's work and goes on"
 
 
