@@ -19,7 +19,7 @@ DEMO_READY := $(DEMO_ENV)/ready-$(VERSION)
 DEV_READY := $(DEV_ENV)/ready-$(VERSION)
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench-demo bench-int8 full-size clean
+.PHONY: help demo test lint format bench bench-demo bench-int8 full-size clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ lint: $(DEV_READY) ## ruff (lint and format) and mypy
 format: $(DEV_READY) ## let ruff mend what it can
 	$(DEV_ENV)/bin/ruff check --fix .
 	$(DEV_ENV)/bin/ruff format .
+
+bench: $(DEV_READY) ## time full-size encoders, search and whole queries beside PyTorch and others: half an hour with calibration
+	$(DEV_ENV)/bin/sayclip bench --full-size
 
 bench-demo: $(DEV_READY) ## measure the figures that the README quotes
 	$(DEV_ENV)/bin/sayclip bench demo

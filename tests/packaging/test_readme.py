@@ -65,7 +65,7 @@ def test_extras_named_in_the_text_exist() -> None:
 
 
 def test_figures_have_their_place() -> None:
-    for section in ("figures", "int8"):
+    for section in ("figures", "int8", "bench"):
         assert README.count(f"<!-- {section}:begin -->") == README.count(f"<!-- {section}:end -->") == 1
         assert README.index(f"<!-- {section}:begin -->") < README.index(f"<!-- {section}:end -->")
 

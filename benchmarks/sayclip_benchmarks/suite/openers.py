@@ -38,31 +38,35 @@ class Ours:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         self._spec, self._name = spec, str(spec["encoder"])
         backend, precision = str(spec.get("backend", AUTO)), str(spec.get("precision", AUTO))
-        self._encoder = sayclip.load(spec["bundle"], backend=backend, precision=precision, threads=spec.get("threads"))
-        self._encoder.open(self._name)
-        chosen = self._encoder.info()["encoders"][self._name]
-        graph = self._encoder.manifest.entry(self._name).graphs[chosen["precision"]]
-        self.model_bytes: int | None = backends.graph_bytes(graph)
-        self.label = f"{chosen['backend']} {plain(chosen['precision'])}"
-        self._preparation = Preparation(self._encoder.manifest)
-        self._session = backends.open_graph(
-            self._encoder.manifest,
-            self._name,
-            chosen["precision"],
-            backend=chosen["backend"],
-            threads=spec.get("threads"),
-        )
+        threads = spec.get("threads")
+        self._run: Callable[[Any], Mapping[str, Any]]
+        self._encoder: sayclip.Encoder | None = None
+        if backend != AUTO:  # the graph alone, so that its memory is that of one
+            manifest = Manifest.read(Path(spec["bundle"]))
+            self._run = backends.open_graph(manifest, self._name, precision, backend=backend, threads=threads).run
+        else:
+            self._encoder = encoder = sayclip.load(spec["bundle"], threads=threads)
+            manifest, opened = encoder.manifest, encoder._opened(self._name)
+            chosen = opened.open()
+            backend, precision, self._run = chosen.backend, chosen.precision, opened.run_all
+        self.model_bytes: int | None = backends.graph_bytes(manifest.entry(self._name).graphs[precision])
+        self.label = f"{backend} {plain(precision)}"
+        self._preparation = Preparation(manifest)
 
     def function(self, case: Case) -> Run:
         if case.what == "session":
-            session = self._session
-            return lambda feed: session.run(feed)[OUTPUT]
+            run = self._run
+            return lambda feed: run(feed)[OUTPUT]
         if case.what == "preprocessing":
             return self._prepare(case.encoder)
+        encoder = self._encoder
+        if encoder is None:
+            asked = {key: self._spec[key] for key in ("backend", "precision", "threads") if key in self._spec}
+            self._encoder = encoder = sayclip.load(self._spec["bundle"], **asked)
         if case.what == "encoder":
-            encode = getattr(self._encoder, case.encoder)
+            encode = getattr(encoder, case.encoder)
             return lambda source: encode(source)
-        library = sayclip.Library.open(self._spec["library"], self._encoder)
+        library = sayclip.Library.open(self._spec["library"], encoder)
         modality: str = "ipa" if case.encoder == "pronunciation" else case.encoder
         return lambda source: library.search(**{modality: source}, k=K)
 

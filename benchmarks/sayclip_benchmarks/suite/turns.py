@@ -12,7 +12,7 @@ from sayclip_benchmarks.suite.inputs import ROTATE
 from sayclip_benchmarks.suite.worker import CandidateError, Worker
 
 REST_S = 0.05  # threads of the candidate before, PyTorch's above all, spin on for a while
-LEAST_RUNS, MOST_RUNS = 4, 60
+LEAST_RUNS, LEAST_BATCHES, MOST_RUNS = 4, 2, 60
 Progress = Callable[[str, int, "int | None"], None]
 
 
@@ -32,18 +32,19 @@ def in_turns(
     turn_s: float,
     progress: Progress,
 ) -> dict[str, Timing]:
-    """Time ``case`` on every worker: ``turns`` rounds of about ``turn_s`` seconds each, at least ``LEAST_RUNS`` runs.
+    """Time ``case`` on every worker: ``turns`` rounds of about ``turn_s`` seconds each.
 
-    All inputs are run once before, untimed. Each round begins with another worker.
+    At least ``LEAST_RUNS`` runs a round, of batches ``LEAST_BATCHES``. Inputs are run once before, untimed. Each round
+    begins with another worker.
     """
-    told = case.to_dict()
+    told, least = case.to_dict(), LEAST_RUNS if case.batch == 1 else LEAST_BATCHES
     found = {label: Timing() for label in workers}
     counts: dict[str, int] = {}
     for label, worker in workers.items():
         try:
-            worker.run(told, inputs, list(range(ROTATE)))
+            worker.run(told, inputs, list(range(ROTATE if case.batch == 1 else 1)))
             once = sorted(worker.run(told, inputs, list(range(2))))[0] / 1000.0
-            counts[label] = max(LEAST_RUNS, min(MOST_RUNS, round(turn_s / max(once, 1e-6))))
+            counts[label] = max(least, min(MOST_RUNS, round(turn_s / max(once, 1e-6))))
         except CandidateError as error:
             found[label].error = error.problem
     labels = [label for label in workers if label in counts]
