@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+Run = Callable[[Any], Any]
+"""What is timed, a function of one input."""
+FULL = 77  # tokens that CLIP's own code pads every text to
 SECONDS = (1.0, 3.0, 6.4, 10.0)
 TOKENS = (3, 8, 10, 77)
 BATCHES = {"image": (1, 8, 32), "text": (1, 8, 32), "speech": (1, 8)}

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from sayclip_benchmarks.suite.cases import Case
+from sayclip_benchmarks.suite.cases import Case, Run
 from sayclip_benchmarks.suite.cold_child import peak_memory
 from sayclip_benchmarks.suite.inputs import load
-from sayclip_benchmarks.suite.openers import Candidate, Run, open_candidate
+from sayclip_benchmarks.suite.openers import Candidate, open_candidate
 
 
 class _Child:

@@ -17,9 +17,8 @@ from sayclip.preparation import Preparation
 from sayclip.sessions import backends
 from sayclip.sessions.choose import AUTO
 from sayclip.sessions.reference import OUTPUT
-from sayclip_benchmarks.suite.cases import Case
+from sayclip_benchmarks.suite.cases import Case, Run
 
-Run = Callable[[Any], Any]
 K = 10
 
 

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sayclip.errors import InputError, MissingDependencyError
-from sayclip_benchmarks.suite.cases import Case
-from sayclip_benchmarks.suite.openers import Run
-from sayclip_benchmarks.suite.torch_side import FULL
+from sayclip_benchmarks.suite.cases import FULL, Case, Run
 
 _CLASSES = {
     "image": ("CLIPVisionModelWithProjection", "CLIPVisionConfig", "pixel_values"),

@@ -18,10 +18,7 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.errors import InputError, MissingDependencyError
 from sayclip.preparation import Preparation
 from sayclip.sessions.cpu import default_threads
-from sayclip_benchmarks.suite.cases import Case
-from sayclip_benchmarks.suite.openers import Run
-
-FULL = 77  # tokens that CLIP's own code pads every text to
+from sayclip_benchmarks.suite.cases import FULL, Case, Run
 
 
 class Torch:
