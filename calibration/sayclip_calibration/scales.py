@@ -6,6 +6,7 @@ from |x| alone because the master is symmetric.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +23,10 @@ _CANDIDATES = 96  # thresholds that `mse` and `entropy` look at
 
 @dataclass
 class Histogram:
-    """Counts of |x| in ``BINS`` equal bins over [0, ``limit``], for values that arrive in pieces.
+    """Counts of |x| in ``BINS`` equal bins over [0, ``limit``), for values that arrive in pieces.
 
-    ``limit`` is a power of two that doubles when a larger value comes, two bins becoming one: so the counts do not
-    depend on how the values were cut into pieces.
+    ``limit`` is a power of two that doubles when a value not below it comes, two bins becoming one: so the counts do
+    not depend on how the values were cut into pieces.
     """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
@@ -39,20 +40,20 @@ class Histogram:
             return
         largest = float(magnitudes.max())
         self.absmax = max(self.absmax, largest)
-        if largest > self.limit:
+        if largest > 0.0 and largest >= self.limit:
             self._widen(largest)
         if self.limit == 0.0:  # zeros only, so far
             self.counts[0] += magnitudes.size
             return
         places = (magnitudes * np.float32(BINS / self.limit)).astype(np.int32)  # a power of two: exact
-        self.counts += np.bincount(np.minimum(places, BINS - 1), minlength=BINS)
+        self.counts += np.bincount(places, minlength=BINS)
 
     def _widen(self, largest: float) -> None:
-        wanted = 2.0 ** np.ceil(np.log2(max(largest, 2.0**-100)))
+        wanted = 2.0 ** math.frexp(max(largest, 2.0**-100))[1]  # the next power of two above it
         while self.limit and self.limit < wanted:
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2, np.int64)])
             self.limit *= 2
-        self.limit = float(wanted)
+        self.limit = wanted
 
     @property
     def centres(self) -> NDArray[np.float64]:

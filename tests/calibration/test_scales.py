@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ def histogram(*pieces: NDArray[Any]) -> Histogram:
     return made
 
 
+@example([np.float32([2.0**25]), np.float32([2.0**25 + 4])], 0)  # a limit met exactly, then passed
 @given(st.lists(FLOATS, min_size=1, max_size=4), st.integers(0, 3))
 @settings(deadline=None)
 def test_counts_do_not_depend_on_how_the_values_come(pieces: Sequence[NDArray[np.float32]], turn: int) -> None:

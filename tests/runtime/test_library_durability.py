@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from library_encoder import ProjectionEncoder, VectorEncoder
+from library_encoder import ProjectionEncoder, VectorEncoder, numbered
 
 from sayclip.errors import LibraryError
 from sayclip.library import Item, Library
@@ -25,14 +25,13 @@ COUNT = 400
 ADD = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
-import numpy as np
 from sayclip.errors import SayclipError
 from sayclip.library import Item, Library
-from library_encoder import ProjectionEncoder
+from library_encoder import ProjectionEncoder, numbered
 path, first, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def pictures():
     for number in range(first, first + count):
-        yield Item(np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8), source=str(number))
+        yield Item(numbered(number), source=str(number))
 try:
     with Library.open_or_create(path, ProjectionEncoder(), busy_timeout=20) as library:
         report = library.add_many(pictures(), batch_size=8, progress=lambda done, total: os.write(1, b"%d\\n" % done))
@@ -88,8 +87,7 @@ def test_a_killed_process_loses_nothing_that_it_reported(tmp_path):
     assert out.splitlines()[-1] == f"added {COUNT - stored} unchanged {stored}", errors
     assert whole(path) == list(range(COUNT))
     with Library.open(path, ProjectionEncoder()) as library:
-        picture = np.random.default_rng(stored).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        assert library.search(image=picture, k=1)[0].source == str(stored)
+        assert library.search(image=numbered(stored), k=1)[0].source == str(stored)
 
 
 def test_an_interrupt_ends_the_run_and_keeps_what_was_reported(tmp_path):
@@ -104,6 +102,33 @@ def test_an_interrupt_ends_the_run_and_keeps_what_was_reported(tmp_path):
     numbers = whole(path)
     assert numbers == list(range(len(numbers)))
     assert len(numbers) in (reported, reported + 8)  # the last commit may not have been reported
+
+
+# Interrupts the main thread whenever it has just taken a lock that Python code gives back: the moment in which a
+# KeyboardInterrupt would leave the lock taken.
+LOCKED = """
+import threading
+enter = threading.Condition.__enter__
+def interrupted(self):
+    entered = enter(self)
+    if reports and threading.current_thread() is threading.main_thread():
+        signal.raise_signal(signal.SIGINT)
+    return entered
+threading.Condition.__enter__ = interrupted
+"""
+
+
+def test_an_interrupt_with_a_lock_just_taken_ends_the_run(tmp_path):
+    script = ADD.replace("try:\n", "reports = []\n" + LOCKED + "try:\n", 1)
+    script = script.replace("progress=lambda done, total:", "progress=lambda done, total: reports.append(done) or")
+    assert "reports.append" in script
+    roots = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "library"), "0", "1000"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(roots)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "KeyboardInterrupt" in done.stderr
+    assert whole(tmp_path / "library") == list(range(int(done.stdout.split()[-1])))
 
 
 @pytest.mark.parametrize("place", ["progress", "pictures", "encoder"])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from sayclip.library import adding
 from sayclip.library.adding import Prepared
 from sayclip.library.content import absolute
 from sayclip.library.finding import printable
+from sayclip.library.interrupts import Interrupts
 from sayclip.library.protocol import EncoderLike
 from sayclip.library.records import AddReport, Item
 from sayclip.library.store import Store
@@ -54,16 +56,24 @@ def add_many(
             pass
     report = AddReport()
     total = len(pictures) if isinstance(pictures, Sized) else None
+    with (
+        Interrupts() as interrupts,
+        closing(_steps(store, encoder, _given(pictures, interrupts), batch_size, report)) as steps,
+    ):
+        for committed in steps:
+            if committed and progress is not None:
+                with interrupts.let_through():
+                    progress(report.done, total)
+            interrupts.check()
+    return report
+
+
+def _steps(
+    store: Store, encoder: EncoderLike, pictures: Iterable[Picture | Item], batch_size: int, report: AddReport
+) -> Generator[bool, None, None]:
+    """Add the pictures; after each one says whether what was read so far is now on the disk."""
     batch: list[Prepared] = []
     waiting = settled = 0
-
-    def commit() -> None:
-        nonlocal batch, waiting, settled
-        _commit(store, encoder, batch, report)
-        batch, waiting, settled = [], 0, 0
-        if progress is not None:
-            progress(report.done, total)
-
     pool = ThreadPoolExecutor(_READERS, thread_name_prefix="sayclip-read")
     try:
         for source, future in _ahead(pool, store, encoder, pictures, 2 * batch_size):
@@ -74,13 +84,28 @@ def add_many(
                 _raise_if_of_the_library(error)
                 report.failed.append((source, _line(error)))
             settled += 1
-            if waiting >= batch_size or settled >= _SETTLED_AT_ONCE:
-                commit()
+            full = waiting >= batch_size or settled >= _SETTLED_AT_ONCE
+            if full:
+                _commit(store, encoder, batch, report)
+                batch, waiting, settled = [], 0, 0
+            yield full
         if settled:
-            commit()
+            _commit(store, encoder, batch, report)
+            yield True
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    return report
+
+
+def _given(pictures: Iterable[Picture | Item], interrupts: Interrupts) -> Iterator[Picture | Item]:
+    """The pictures one by one; what gives them (a camera, a walk through folders) can be interrupted."""
+    following = iter(pictures)
+    while True:
+        with interrupts.let_through():
+            try:
+                picture = next(following)
+            except StopIteration:
+                return
+        yield picture
 
 
 def _ahead(
