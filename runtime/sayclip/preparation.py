@@ -91,12 +91,9 @@ class Preparation:
         return each(read, sources, first=first, count=count)
 
     def speech_feeds(self, batch: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
-        """What the speech graph takes for recordings [S], padded to the longest or to the next bucket, if any."""
+        """What the speech graph takes for recordings [S], padded as the bundle asks for."""
         how = self._entry("speech", AudioPreprocessing)
-        longest = max(len(recording) for recording in batch)
-        buckets = (round(seconds * how.sample_rate) for seconds in how.buckets)
-        size = min((size for size in buckets if size >= longest), default=longest)
-        waveform, length = pad(batch, np.float32, size)
+        waveform, length = pad(batch, np.float32, how.padded(max(map(len, batch))))
         return {"waveform": waveform, "length": length}
 
     def keyword_words(self) -> dict[int, str] | None:

@@ -251,6 +251,37 @@ def test_any_value_anywhere_is_read_or_refused(tiny_manifest: dict[str, Any], da
         assert Manifest.from_dict(manifest.to_dict()) == manifest
 
 
+@pytest.mark.parametrize(
+    ("samples", "padded"),
+    [
+        (1, 500), (1600, 2000), (8000, 8000), (8001, 9000), (16000, 16000), (16001, 18000), (48000, 48000),
+        (48001, 52000), (102_400, 104_000), (160_000, 160_000), (319_999, 320_000), (320_001, 320_001),
+    ],
+)  # fmt: skip
+def test_recordings_are_padded_to_steps_that_grow_with_them(samples: int, padded: int) -> None:
+    assert AudioPreprocessing().padded(samples) == padded
+
+
+@given(st.integers(1, 400_000), st.floats(1.0, 30.0), st.sampled_from([4000, 16000, 44100]))
+def test_padding_adds_an_eighth_at_most(samples: int, longest: float, rate: int) -> None:
+    how = AudioPreprocessing(sample_rate=rate, max_seconds=longest)
+    padded = how.padded(samples)
+    assert samples <= padded <= max(samples, round(longest * rate))
+    assert padded < samples + max(samples / 8, rate / 32) + 1
+    assert how.padded(padded) == padded or padded == round(longest * rate)
+
+
+def test_a_bucket_goes_before_the_steps() -> None:
+    how = AudioPreprocessing(buckets=(1.0, 5.0))
+    assert [how.padded(samples) for samples in (1, 16000, 16001, 80_000, 80_001)] == [
+        16000,
+        16000,
+        80_000,
+        80_000,
+        88_000,
+    ]
+
+
 def test_writing_refuses_what_reading_would(tiny_bundle: Path, tmp_path: Path) -> None:
     manifest = Manifest.read(tiny_bundle)
     with pytest.raises(BundleError, match="space is ''"):

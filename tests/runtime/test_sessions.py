@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -201,3 +202,33 @@ def test_without_its_package_the_extra_is_named(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingDependencyError, match=rf"pip install 'sayclip\[{extra}\]'"):
         OPEN[package](tiny_bundle_master / "image.fp32.onnx")
+
+
+LARGE_RUN = """
+import sys
+import numpy as np
+from sayclip.bundle.manifest import Manifest
+from sayclip.sessions import backends
+def megabytes(field):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+session = backends.open_graph(Manifest.read(sys.argv[1]), "speech", "fp32", backend="onnxruntime", threads=1)
+def run(rows, seconds):
+    samples = seconds * 16000
+    length = np.full(rows, samples, np.int32)
+    session.run({"waveform": np.full((rows, samples), 0.1, np.float32), "length": length})
+for _ in range(3):
+    run(1, 2)
+before = megabytes("VmRSS")
+run(64, 20)
+print(before, megabytes("VmRSS"), megabytes("VmHWM"))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory by Linux's /proc")
+def test_onnxruntime_gives_back_what_a_large_run_took(tiny_bundle_master: Path) -> None:
+    command = [sys.executable, "-c", LARGE_RUN, str(tiny_bundle_master)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    before, after, peak = map(float, done.stdout.split())
+    assert peak > before + 50
+    assert after < before + 0.2 * (peak - before), f"{before} MB, {after} MB after a peak of {peak} MB"

@@ -5,6 +5,7 @@ Each entry is a frozen dataclass with ``from_fields`` (validates; BundleError) a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -180,12 +181,16 @@ class PhonemePreprocessing:
         )
 
 
+_STEPS = 8
+"""Lengths of recordings to an octave, of those above half a second."""
+
+
 @dataclass(frozen=True)
 class AudioPreprocessing:
     """Mono waveform at ``sample_rate`` Hz; ``front`` tells what the graph computes first and is only informative.
 
-    ``buckets`` are lengths in seconds that batches are padded up to; none means the length of the longest. ``trim``:
-    silence is cut off both ends first. ``keywords``: the words of the keywords that the graph gives, if it gives any.
+    ``buckets`` are lengths in seconds that batches are padded up to, see ``padded``. ``trim``: silence is cut off both
+    ends first. ``keywords``: the words of the keywords that the graph gives, if it gives any.
     """
 
     sample_rate: int = 16000
@@ -214,6 +219,21 @@ class AudioPreprocessing:
             data.boolean("trim", False),
             FileEntry.from_fields(data.object("keywords")) if data.data.get("keywords") is not None else None,
         )
+
+    def padded(self, samples: int) -> int:
+        """Samples that a batch is padded to whose longest recording has ``samples``; at least as many.
+
+        The next bucket. Without any that is long enough, steps that grow with the length: 1/8 s from 1 to 2 seconds,
+        1/4 s from 2 to 4 and so on, within ``max_seconds``. Lengths of speech hardly repeat, and what prepares itself
+        for every shape anew (OpenVINO, CUDA graphs) takes up to a third longer for one not seen before.
+        """
+        buckets = (round(seconds * self.sample_rate) for seconds in self.buckets)
+        bucket = min((size for size in buckets if size >= samples), default=0)
+        if bucket:
+            return bucket
+        octave = max(math.frexp((samples - 0.5) / self.sample_rate)[1], -1)  # 1 is (1 s, 2 s]
+        step = max(round(2.0 ** (octave - 1) * self.sample_rate) // _STEPS, 1)
+        return max(min(-(-samples // step) * step, round(self.max_seconds * self.sample_rate)), samples)
 
 
 Preprocessing: TypeAlias = (

@@ -19,7 +19,7 @@ from sayclip.bundle.entries import EncoderEntry
 from sayclip.bundle.manifest import Manifest
 from sayclip.bundle.memo import Memo
 from sayclip.errors import BackendError, BundleError, MissingDependencyError
-from sayclip.sessions import backends, contest, cpu
+from sayclip.sessions import backends, contest, cpu, measure
 from sayclip.sessions.backends import BACKENDS, ENGINES, PREFERRED
 from sayclip.sessions.base import Session
 from sayclip.sessions.contest import Attempt
@@ -213,7 +213,8 @@ def _memory_key(manifest: Manifest, name: str, request: Request) -> str:
         for precision in (entry.graphs if backend in ENGINES else (request.precision,))
     ]
     machine = [cpu.model(), request.threads or cpu.default_threads(), [path for path in _GPUS if os.path.exists(path)]]
-    facts = [name, graphs, entry.reference.sha256, installed, machine, request.backend, request.precision]
+    asked = [request.backend, request.precision]
+    facts = [measure.METHOD, name, graphs, entry.reference.sha256, installed, machine, *asked]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
 """How long sessions take for one input at a time, as a query comes in, measured so that they can be compared.
 
-All of them get the same inputs in the same order, the bundle's own reference inputs, each cut to its own length. Texts
-and pronunciations soon repeat a length and pictures always do, so these are timed warm; recordings hardly ever do, so
-each run gets one of a length not seen before, which is dear where a backend prepares itself for every length.
+All of them get the same inputs in the same order, the bundle's own reference inputs, each cut to its own length and
+padded as the runtime pads it. Shapes soon repeat, so every input is run twice, and the second run counts: the first one
+may prepare for the shape, and by then another session's weights lie in the processor's caches.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from sayclip.bundle.entries import AudioPreprocessing, EncoderEntry
 from sayclip.errors import BackendError
 from sayclip.sessions.base import Array, Session
 
+METHOD = 2
+"""Goes up when sessions are timed in another way, so that what was found before does not count."""
 BUDGET_S = 1.5
 """For all runs of one encoder together, about; loading and checking are not in it."""
 ROUNDS = 20
@@ -31,25 +33,17 @@ _GOLDEN = 0.6180339887498949
 
 @dataclass
 class Trial:
-    """A session, the seconds of one warm run, those of all timed runs, and those that finding all this out took.
-
-    ``warm`` is how many of the timed runs were there to warm it.
-    """
+    """A session, the seconds of one warm run, those of all timed runs, and those that finding all this out took."""
 
     session: Session
     probe: float
     spent: float = 0.0
-    warm: int = 0
     seconds: list[float] = field(default_factory=list)
     error: str = ""
 
     def percentile_ms(self, share: float) -> float:
-        """Milliseconds that ``share`` per cent of the runs stayed within.
-
-        The runs after warming up, unless too few are left; where nothing was timed, the probe.
-        """
-        rest = self.seconds[self.warm :]
-        return float(np.percentile(rest if len(rest) >= 5 else self.seconds or [self.probe], share)) * 1000.0
+        """Milliseconds that ``share`` per cent of the runs stayed within; where nothing was timed, of the probe."""
+        return float(np.percentile(self.seconds or [self.probe], share)) * 1000.0
 
 
 class Queries:
@@ -60,8 +54,6 @@ class Queries:
         self._rows = min(len(array) for array in inputs.values())
         how = entry.preprocessing
         self._audio = how if isinstance(how, AudioPreprocessing) else None
-        self.warm = 0 if self._audio else self._rows
-        """Runs until every input was seen once; 0 where none is seen twice."""
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         return (self._feeds(number) for number in itertools.count())
@@ -74,11 +66,10 @@ class Queries:
         length = int(feeds["length"][0])
         width = length
         if self._audio is not None:
-            # From the whole of it down to half, evenly spread, hardly ever the same twice.
+            # From the whole of it down to half, evenly spread.
             shortest = min(length, max((length + 1) // 2, round(self._audio.min_seconds * self._audio.sample_rate)))
             length -= round((length - shortest) * (number * _GOLDEN % 1.0))
-            buckets = (round(seconds * self._audio.sample_rate) for seconds in self._audio.buckets)
-            width = min((size for size in buckets if size >= length), default=length)
+            width = self._audio.padded(length)
         cut: dict[str, Array] = {}
         for name, array in feeds.items():
             if array.ndim > 1:
@@ -107,19 +98,14 @@ def time_rounds(trials: Sequence[Trial], queries: Queries, budget_s: float) -> N
     A session that fails leaves, with its ``error`` told.
     """
     start = time.perf_counter()
-    for trial in trials:
-        trial.warm = queries.warm
-    for number, feeds in zip(range(queries.warm + ROUNDS), queries, strict=False):
+    for number, feeds in zip(range(ROUNDS), queries, strict=False):
         spent = time.perf_counter() - start
-        expected = sum(trial.probe for trial in trials) if number == 0 else spent / number
-        if spent + expected > budget_s or (number >= queries.warm + ENOUGH_ROUNDS and spent > ENOUGH_S):
+        expected = 2.0 * sum(trial.probe for trial in trials) if number == 0 else spent / number
+        if spent + expected > budget_s or (number >= ENOUGH_ROUNDS and spent > ENOUGH_S):
             break
         for trial in (trial for trial in trials if not trial.error):
             try:
-                if queries.warm:
-                    # The others' weights lie in the processor's caches now, which a device with one session does not
-                    # see. Of recordings each run stays the first of its length.
-                    trial.session.run(feeds)
+                trial.session.run(feeds)
                 trial.seconds.append(_timed(trial.session, feeds))
             except BackendError as error:
                 trial.error = error.problem
