@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # For a CUDA machine, offline, with what is installed there (PyTorch, ONNX Runtime for GPUs, TensorRT or TensorRT-RTX):
 # full-size encoders of random weights, calibrated on the spot, engines built where a library can, everything timed
-# beside PyTorch eager and compiled. WORK keeps bundles and recordings, PYTHON names the interpreter.
+# beside PyTorch on the GPU, eager and compiled, and whole queries last. WORK keeps bundles and recordings, PYTHON names
+# the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON="${PYTHON:-python3}"
@@ -23,3 +24,5 @@ export PYTHONPATH="$paths${PYTHONPATH:+:$PYTHONPATH}"
 "$PYTHON" -m sayclip doctor || true
 "$PYTHON" -m sayclip bench int8 --device cuda --work "$WORK" --items "${ITEMS:-256}" --samples "${SAMPLES:-16}" \
   --demo demo/sayclip_demo --out "$WORK/gpu"
+"$PYTHON" -m sayclip bench "$WORK/clip" "$WORK/speech" --quick --turns 3 --minimum-seconds 1 --no-cold --vectors 10000 \
+  --work "$WORK/bench" --demo demo/sayclip_demo --out "$WORK/bench/results"

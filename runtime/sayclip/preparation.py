@@ -43,16 +43,18 @@ class Preparation:
         self._made: dict[str, Any] = {}
 
     def open(self, name: str) -> None:
-        """Read the files and load the decoders that the encoder ``name`` needs, ahead of use. Raises BundleError."""
+        """Read the files that the encoder ``name`` needs, and load what it always needs, ahead of use.
+
+        What decodes recordings is loaded at the first that needs it, which a plain WAV file at the encoder's own rate
+        does not. Raises BundleError.
+        """
         if name == "text":
             self._tokenizer()
         elif name == "pronunciation":
             self._inventory()
-        # A decoder that is missing matters to paths only, and is reported when one is read.
-        with suppress(ImportError, OSError):
-            sound = ("soundfile", "soxr")
-            for module in {"speech": sound, "audio": sound, "image": ("PIL.Image",)}.get(name, ()):
-                import_module(module)
+        elif name == "image":
+            with suppress(ImportError, OSError):  # matters to paths only, and is reported when one is read
+                import_module("PIL.Image")
 
     def picture(self, source: Any) -> NDArray[np.float32]:
         """One picture as float32 [3, H, W]. Raises PictureError."""

@@ -87,7 +87,7 @@ def row(what: str, encoder: str, candidate: str, p50: float, **more: Any) -> dic
     base = {"what": what, "encoder": encoder, "candidate": candidate, "status": "ok", "batch": 1, "size": "3 s"}
     kind = "direct" if candidate.startswith("direct") else "sayclip"
     base |= {"amount": 3.0, "kind": kind, "p50_ms": p50, "p90_ms": p50, "cosine": 1.0, "speedup": 200 / p50}
-    return {**base, "speedup_ci": [1.0, 9.0], **more}
+    return {**base, "speedup_ci": [1.0, 9.0], "turn_p50_ms": [p50] * 3, **more}
 
 
 def test_figures_hold_or_are_missed() -> None:
@@ -102,5 +102,9 @@ def test_auto_is_held_against_the_best_of_the_others() -> None:
     seen = [row("session", "speech", "auto", 10.0), row("session", "speech", "direct openvino int8", 9.0)]
     seen.append(row("session", "speech", "onnxruntime int8", 9.8))
     assert [found[3] for found in figures({"rows": seen})] == ["missed", "holds"]
+    # A turn in which something else slowed the machine, and so both candidates, decides nothing.
+    slowed = [{**one, "p50_ms": 30.0, "turn_p50_ms": [10.0, 30.0, 31.0]} for one in seen[:2]]
+    slowed[1] |= {"p50_ms": 10.0, "turn_p50_ms": [9.9, 29.9, 9.0]}
+    assert figures({"rows": slowed})[0][2].startswith("0.99 ×")
     wrong = [{**seen[1], "cosine": 0.2}, *seen[:1]]  # fast and wrong is no match
     assert figures({"rows": wrong}) == []

@@ -18,7 +18,7 @@ import pytest
 import sayclip
 from sayclip.errors import InputError
 from sayclip_benchmarks.demo.data import Demo, read_demo
-from sayclip_benchmarks.suite import cold, cold_child
+from sayclip_benchmarks.suite import cold, cold_child, starting
 from sayclip_benchmarks.suite.cold import Candidate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +95,7 @@ def test_pytorch_is_the_same_encoder_and_hears_the_same_wave(
 
 
 def child(*arguments: str) -> dict[str, Any]:
-    return cold._answer(arguments, 60.0)
+    return starting.answer(arguments, 60.0)
 
 
 def test_the_pytorch_side_imports_nothing_of_sayclip() -> None:
@@ -133,7 +133,7 @@ def other_child(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Have the processes that are started do something else."""
     (folder / "other_child.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setattr(cold, "_CHILD", "other_child")
+    monkeypatch.setattr(starting, "_CHILD", "other_child")
 
 
 def test_a_start_that_hangs_is_ended(
@@ -181,3 +181,17 @@ def test_the_demo_library_is_made_once(demo: Demo, tmp_path: Path) -> None:
     stamp = path.stat().st_mtime_ns
     assert cold.demo_library(few, tmp_path / "work") == path
     assert path.stat().st_mtime_ns == stamp
+
+
+def test_every_start_has_compiled_byte_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installed package has it, even where the environment forbids to write any."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    code = "import sys; from sayclip import errors; print(errors.__cached__, sys.dont_write_bytecode)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=starting.environment(tmp_path / "bytecode")
+    )
+    cached, forbidden = done.stdout.split()
+    assert forbidden == "False"
+    assert Path(cached).is_relative_to(tmp_path / "bytecode")
+    assert Path(cached).is_file()

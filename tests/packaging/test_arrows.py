@@ -40,7 +40,7 @@ WINGS = {
         "sayclip_benchmarks",
         {"sayclip", "sayclip_export"},  # the baseline's plain PyTorch definitions, where the toolkit is
         {"numpy", "torch", "transformers", "PIL", "soundfile", "onnxruntime", "matplotlib", "onnx"}
-        | {"openvino", "usearch", "faiss", "optimum", "mlperf_loadgen"},
+        | {"openvino", "usearch", "faiss", "fastembed", "optimum", "mlperf_loadgen"},
     ),
     "demo": ("sayclip_demo", set(), set()),
 }

@@ -86,6 +86,32 @@ print(json.dumps([codes, sorted({name.split(".")[0] for name in sys.modules})]))
     assert not set(loaded) & (NEVER | {"phonemizer", "matplotlib", "pandas"})
 
 
+def test_a_spoken_query_brings_only_what_it_takes(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A plain recording and a choice made before: nothing that decodes, adds, logs or writes is imported."""
+    code = """
+import json, sys, wave
+import numpy
+import sayclip
+bundle, folder = sys.argv[1:]
+with wave.open(folder + "/a.wav", "wb") as file:
+    file.setnchannels(1); file.setsampwidth(2); file.setframerate(16000)
+    file.writeframes(numpy.random.default_rng(0).normal(0, 3000, 16000).astype("<i2").tobytes())
+encoder = sayclip.load(bundle, backend="onnxruntime")
+encoder.open("speech")
+with sayclip.Library.open_or_create(folder + "/a.sqlite", encoder) as library:
+    if not len(library):
+        library.add(numpy.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype="uint8"))
+    assert len(library.search(speech=folder + "/a.wav")) == 1
+print(json.dumps(sorted(sys.modules)))
+"""
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    python(code, str(tiny_bundle), str(tmp_path), **cache)
+    loaded = set(json.loads(python(code, str(tiny_bundle), str(tmp_path), **cache)))
+    unneeded = {"soundfile", "soxr", "PIL", "logging", "concurrent.futures", "tempfile", "zipfile", "numpy.ma"}
+    assert not loaded & (unneeded | NEVER | {"sayclip.inputs.pictures", "sayclip.library.ingest", "usearch"})
+    assert "onnxruntime" in loaded
+
+
 def test_public_names() -> None:
     assert set(sayclip.__all__) <= set(dir(sayclip))
     for name in sayclip.__all__:

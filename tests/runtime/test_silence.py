@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sayclip.inputs.audio import AudioSettings, read_audio
-from sayclip.inputs.silence import MARGIN_SECONDS, loudness, trim
+from sayclip.inputs.silence import MARGIN_SECONDS, _percentile, loudness, trim
 
 RATE = 16_000
 MARGIN = round(MARGIN_SECONDS * RATE)
@@ -67,3 +67,9 @@ def test_the_settings_decide() -> None:
     recording = np.concatenate([np.zeros(RATE, np.float32), words(), np.zeros(RATE, np.float32)])
     assert len(read_audio(recording, AudioSettings())) == len(recording)
     assert len(read_audio(recording, AudioSettings(trim=True))) <= len(words()) + 2 * MARGIN + RATE // 50
+
+
+@given(st.lists(st.floats(-120.0, 0.0), min_size=1, max_size=300), st.floats(0.0, 100.0))
+def test_percentiles_are_numpys(values: list[float], share: float) -> None:
+    level = np.array(values)
+    assert _percentile(level, share) == pytest.approx(float(np.percentile(level, share)), abs=1e-9)

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from sayclip.sessions.cgroups import read
 from sayclip_benchmarks.host import nvml
 from sayclip_benchmarks.host.readings import ROOT, found, number, real, whole
 
 SAMPLE_S = 0.02
+SHORTEST_S = 0.05
+"""Counters step as seldom as this, and meters of power are read twice in it: what is shorter is not measured."""
+IDLE_S = 1.0
 _INPUTS = (("VDD_IN",), ("POM_5V_IN",), ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"))
 """Rails that are all of a module's power: of Orin NX and Nano, of the first Nano, and the sum of AGX Orin's."""
 Joules = Callable[[], "float | None"]
@@ -59,6 +63,37 @@ def open_meter(root: Path = ROOT, device: str = "cpu") -> Meter | None:
     if meter is None:
         meter = _nvml(nvml.gpus() if real(root) else []) if device == "cuda" else _rapl(root)
     return meter
+
+
+def open_meters(root: Path = ROOT) -> dict[str, Meter]:
+    """The meters there are by what they are for, ``cpu`` and ``cuda``."""
+    opened = {device: open_meter(root, device) for device in ("cpu", "cuda")}
+    return {device: meter for device, meter in opened.items() if meter is not None}
+
+
+def idle_watts(meter: Meter, seconds: float = IDLE_S) -> float | None:
+    """What the meter shows on average while this process waits for ``seconds``, in watts; None where it fails."""
+    started = time.monotonic()
+    with meter.measure() as joules:
+        time.sleep(seconds)
+    taken = joules()
+    return None if taken is None else taken / (time.monotonic() - started)
+
+
+def described(meters: Mapping[str, Meter], why: str = "") -> dict[str, Any]:
+    """``energy`` as results have it: ``meter``, ``note`` and ``idle_watts`` by meter, which takes ``IDLE_S`` each.
+
+    ``why``: what the note says where there is no meter.
+    """
+    by_name = {meter.name: meter for meter in meters.values()}
+    idle = {name: idle_watts(meter) for name, meter in by_name.items()}
+    parts = []
+    for name, meter in by_name.items():
+        watts = idle[name]
+        waited = "" if watts is None else f", {watts:.1f} W before the run, when nothing was timed"
+        whose = " for what runs there" if name == "nvml" else ""
+        parts.append(f"{meter.covers}{whose}, with whatever else it did{waited}")
+    return {"meter": ", ".join(by_name) or None, "note": "; ".join(parts) or why, "idle_watts": idle}
 
 
 def why_none(root: Path = ROOT, device: str = "cpu") -> str:

@@ -71,7 +71,7 @@ def compare(before: Document, after: Document, threshold: float = THRESHOLD) -> 
     what only one of them measured. ``compared``: rows that both have, ``unchanged``: of which nothing is said.
     ``warnings``: sentences on what else differs.
     """
-    old, new = _by_key(before["rows"]), _by_key(after["rows"])
+    old, new = by_key(before["rows"]), by_key(after["rows"])
     found: dict[str, list[dict[str, Any]]] = {"regressions": [], "improvements": [], "gone": [], "new": []}
     compared = noisy = unchanged = 0
     for key, one in old.items():
@@ -117,7 +117,7 @@ def described(found: Document) -> list[str]:
     return [*lines, f"{found['compared']} compared, {found['unchanged']} unchanged{noisy}"]
 
 
-def _by_key(rows: Any) -> dict[Key, Document]:
+def by_key(rows: Any) -> dict[Key, Document]:
     """Rows by what they measure; the second of the same is the second in both documents."""
     found: dict[Key, Document] = {}
     for row in rows:

@@ -12,7 +12,8 @@ that this version does not know are let through; no number is NaN or infinite.
   can be read; ``throttled``: true, false, or null where it cannot be known; ``notes``: sentences.
 - ``method``: ``turns``, ``least_queries`` (a turn), ``rest_s`` (between candidates), ``threads`` (or null: the
   backend's own choice), ``baseline``: the candidate that speed-ups are against, or null.
-- ``energy``: ``meter``: ``rapl``, ``nvml``, ``ina3221``, or null where nothing measures it; ``note``: a sentence.
+- ``energy``: ``meter``: ``rapl``, ``nvml``, ``ina3221``, two of them with a comma, or null where nothing measures it;
+  ``note``: a sentence; where known, ``idle_watts``: by meter, what it showed before the run, or null.
 - ``rows``: a list of
 
     - ``what``: ``preprocessing``, ``session``, ``encoder`` (both of these), ``search``, ``query`` (input to top 10);
@@ -26,16 +27,30 @@ that this version does not know are let through; no number is NaN or infinite.
       ``turn_p50_ms`` (the median of each turn), ``ci_ms`` (``[low, high]``, 95 % of the median, from the turns),
       ``noisy`` (medians of turns differ by more than 10 %), ``per_second`` (items); ``speedup`` (the baseline's p50
       over this p50) and ``speedup_ci``, or null; ``cosine`` (the smallest to fp32 over the inputs timed) and
-      ``recall_change`` (recall@10 of what fp32 finds, as a difference: 0 is none), or null; ``rss_bytes`` (peak of
-      its process), ``gpu_bytes``, ``model_bytes``, ``joules`` (a query), or null.
+      ``recall_change`` (recall@10 of what fp32 finds for 64 inputs among 256 pictures or, without an image encoder,
+      other inputs of the kind, as a difference: 0 is none; of sessions at the size of a typical query), or null;
+      ``rss_bytes`` (peak of its process), ``gpu_bytes``, ``model_bytes``, ``joules`` (a query, or an item of a
+      batch: all that the meter saw of a turn over its runs and their items, the median of the turns), or null.
 
 - ``scenarios``: a list of ``scenario``: ``SingleStream``, ``MultiStream``, ``Offline``; ``encoder``, ``size``,
   ``candidate``, ``queries``, ``seconds``, ``p50_ms``, ``p90_ms``, ``p99_ms`` (or null), ``per_second``; ``valid``:
-  whether it ran as long and as often as it must, else ``why``; ``loadgen``: what MLPerf's LoadGen measured of the same
-  (``p90_ms``, ``p99_ms`` or ``per_second``), or null.
+  whether it ran as long and as often as it must, else ``why``; ``driver``: ``own``, or ``loadgen`` where MLPerf's
+  LoadGen drove the same (older files have none, which is ``own``). Of LoadGen's rows, where it ran: ``verdict``:
+  ``VALID`` or ``INVALID``, of what it was asked for; ``compared``: which figure the next two are of; ``difference``:
+  this one's over our own loop's, less 1; ``overhead``: the same over what our own clock says of LoadGen's own runs;
+  ``noisy``: the halves of our own loop, before and after LoadGen, differ by more than 3 % in it; ``alternations``: how
+  often both were run, of which this is the one with the middle difference, of those that are not noisy where any is.
 - ``cold``: a list of ``candidate``, ``what``, ``status``, ``why``, and where ok: ``import_s``, ``load_s``, ``first_s``,
   which sum to ``total_s`` (start of the process to its first result), ``steady_s`` (a later run), ``rss_bytes``
   (peak), ``runs`` (fresh processes, of which these are medians).
+- ``photographs``, where they were asked for: ``status`` (``ok`` or ``failed``), ``why``, and where ok: ``bundle`` (its
+  name), ``pictures`` (JPEGs found), ``shrunk`` (those decoded smaller, which alone are judged), ``size`` (pixels a side
+  after preprocessing), ``megapixels`` (median), ``mean_difference`` and ``worst_difference`` (of all, and of the worst
+  picture; mean absolute difference of pixels to the full decode before normalisation, in steps of 1/255), ``cosine``
+  and ``worst_cosine`` (of the embeddings), and ``unreadable`` (names of files).
+- ``repeat``, where the benchmark was run twice: ``started`` of the earlier run, ``rows`` that both have, those
+  ``within`` 10 % of its median, and those ``marked`` as noisy because they are not, which their turns had not told.
+  A row then has ``repeat_p50_ms``, the earlier median.
 """
 
 from __future__ import annotations
@@ -124,8 +139,23 @@ _SCENARIO = {
     "per_second": _time,
     "valid": flag,
     "why": text,
-    "loadgen": or_null(by_name(or_null(_time))),
 }
+_COMPARED = {
+    "verdict": one_of("VALID", "INVALID"),
+    "compared": one_of("p50_ms", "p90_ms", "p99_ms", "per_second"),
+    "difference": number(-1.0),
+    "overhead": number(-1.0),
+    "noisy": flag,
+    "alternations": whole(1),
+}
+_PHOTOGRAPHS = {
+    "bundle": text,
+    **{name: _count for name in ("pictures", "shrunk", "size")},
+    **{name: _time for name in ("megapixels", "mean_difference", "worst_difference")},
+    **{name: or_null(number(-1.01, 1.01)) for name in ("cosine", "worst_cosine")},
+    "unreadable": each(text),
+}
+_REPEAT = fields({"started": text, "rows": whole(1), "within": _count, "marked": _count})
 _GRAPHS = fields({"graphs": by_name(fields({"sha256": text, "bytes": _count}))})
 
 
@@ -148,6 +178,12 @@ def _where_ok(always: Mapping[str, Any], measured: Mapping[str, Any]) -> Any:
     return checked
 
 
+def _scenario(value: Any, where: str) -> None:
+    fields(_SCENARIO, {"driver": one_of("own", "loadgen")})(value, where)
+    if "difference" in value:
+        fields(_COMPARED)(value, where)
+
+
 _DOCUMENT = fields(
     {
         "command": text,
@@ -166,11 +202,12 @@ _DOCUMENT = fields(
         "method": fields(
             {"turns": _count, "least_queries": _count, "rest_s": _time, "threads": _bytes, "baseline": or_null(text)}
         ),
-        "energy": fields({"meter": or_null(text), "note": text}),
+        "energy": fields({"meter": or_null(text), "note": text}, {"idle_watts": by_name(or_null(_time))}),
         "rows": each(_where_ok(_ROW, _MEASURED)),
-        "scenarios": each(fields(_SCENARIO)),
+        "scenarios": each(_scenario),
         "cold": each(_where_ok(_START, _STARTED)),
-    }
+    },
+    {"photographs": or_null(_where_ok(_STATUS, _PHOTOGRAPHS)), "repeat": or_null(_REPEAT)},
 )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sayclip.cli.output import one_line, size
 
 from .states import described
-from .wording import NOTHING, QUERIES, candidate, change, cosine, figure, flat, megabytes, place, times
+from .wording import NOTHING, QUERIES, against_own, candidate, change, cosine, figure, flat, megabytes, place, times
 
 Document = Mapping[str, Any]
 Column = tuple[str, Callable[[Document], str]]
@@ -38,6 +38,8 @@ def markdown(document: Document, level: int = 2) -> str:
     for what in dict.fromkeys(start["what"] for start in document["cold"]):
         starts = [start for start in document["cold"] if start["what"] == what]
         lines += ["", f"{heading} Cold start: {plain(what)}", "", *_cold(starts)]
+    if document.get("photographs"):
+        lines += ["", f"{heading} Photographs", "", *_photographs(document["photographs"])]
     return "\n".join([*lines, "", *_last(document, heading)]) + "\n"
 
 
@@ -144,25 +146,25 @@ def _note(row: Document) -> str:
     return f"{row['status']}: {row['why']}" if row["why"] else str(row["status"])
 
 
-def _scenarios(scenarios: Iterable[Document]) -> list[str]:
-    def loadgen(scenario: Document) -> str:
-        found = scenario["loadgen"] or {}
-        words = {"p90_ms": "p90 {} ms", "p99_ms": "p99 {} ms", "per_second": "{} a second"}
-        told = [words.get(name, f"{name} {{}}").format(figure(value)) for name, value in found.items()]
-        return ", ".join(told) or NOTHING
-
+def _scenarios(scenarios: Sequence[Document]) -> list[str]:
+    driven = any(scenario.get("driver") == "loadgen" for scenario in scenarios)
     columns: list[Column] = [
         ("scenario", lambda scenario: scenario["scenario"]),
         ("of", place),
         ("candidate", lambda scenario: scenario["candidate"]),
+        *([("driver", _driver)] if driven else []),
         ("queries", lambda scenario: f"{scenario['queries']:,}"),
         ("s", lambda scenario: figure(scenario["seconds"], 1)),
         *((f"p{rank}, ms", lambda scenario, rank=rank: figure(scenario[f"p{rank}_ms"])) for rank in (50, 90, 99)),
         ("a second", lambda scenario: figure(scenario["per_second"])),
-        ("LoadGen", loadgen),
+        *([("LoadGen against our own loop", against_own)] if driven else []),
         ("", lambda scenario: "" if scenario["valid"] else f"not valid: {scenario['why']}"),
     ]
-    return _table(columns, list(scenarios))
+    return _table(columns, scenarios)
+
+
+def _driver(scenario: Document) -> str:
+    return "LoadGen" if scenario.get("driver") == "loadgen" else "own loop"
 
 
 def _cold(starts: Sequence[Document]) -> list[str]:
@@ -175,6 +177,24 @@ def _cold(starts: Sequence[Document]) -> list[str]:
         ("", lambda start: _note({**start, "noisy": False})),
     ]
     return _table(columns, sorted(starts, key=lambda start: _or_last(start, "total_s")))
+
+
+def _photographs(seen: Document) -> list[str]:
+    """What decoding large JPEGs smaller changed."""
+    if seen["status"] != "ok":
+        return [f"{seen['status']}: {plain(seen['why'])}"]
+    columns: list[Column] = [
+        ("JPEGs", lambda seen: f"{seen['pictures']:,}"),
+        ("decoded smaller", lambda seen: f"{seen['shrunk']:,}"),
+        ("megapixels (median)", lambda seen: figure(seen["megapixels"], 1)),
+        ("difference of pixels, 1/255", lambda seen: figure(seen["mean_difference"])),
+        ("of the worst", lambda seen: figure(seen["worst_difference"])),
+        ("cosine", lambda seen: cosine(seen["cosine"])),
+        ("the least", lambda seen: cosine(seen["worst_cosine"])),
+        ("unreadable", lambda seen: ", ".join(seen["unreadable"]) or NOTHING),
+    ]
+    said = f"At {seen['size']} pixels a side, before normalisation, against the full decode; {plain(seen['bundle'])}."
+    return [said, "", *_table(columns, [seen])]
 
 
 def _last(document: Document, heading: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,27 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sayclip.bundle.manifest import Manifest
 from sayclip.sessions.backends import graph_bytes
 from sayclip.sessions.cpu import default_threads
 from sayclip_benchmarks.host import energy, environment, state
+from sayclip_benchmarks.host.energy import Meter
 from sayclip_benchmarks.report.document import SCHEMA
 from sayclip_benchmarks.suite import inputs, statistics, turns, vectors
 from sayclip_benchmarks.suite.cases import Case, cases_of
 from sayclip_benchmarks.suite.inputs import Sources
 from sayclip_benchmarks.suite.plan import EAGER, Entrant, entrants, searches
+from sayclip_benchmarks.suite.recall import REFERENCE, Accuracy
 from sayclip_benchmarks.suite.scenarios import run_scenarios
 from sayclip_benchmarks.suite.worker import OPENING_S, CandidateError, Worker
 
-REFERENCE = "onnxruntime fp32"
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """``turns`` rounds of ``turn_s`` seconds; ``vectors`` that are searched; least seconds of a scenario."""
+    """``turns`` rounds of ``turn_s`` seconds; ``vectors`` that are searched; least seconds of a scenario.
+
+    ``loadgen``: scenarios are driven by MLPerf's LoadGen, too.
+    """
 
     turns: int = 7
     turn_s: float = 0.4
@@ -41,22 +43,35 @@ class Options:
     scenario_s: float = 10.0
     quick: bool = False
     compiled: bool = True
+    loadgen: bool = False
     encoders: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     """Candidates to time, by the beginning of their labels; all where empty."""
 
 
 def measure(
-    bundles: Sequence[Path], work: Path, sources: Sources, options: Options, say: Say, progress: turns.Progress
+    bundles: Sequence[Path],
+    work: Path,
+    sources: Sources,
+    options: Options,
+    say: Say,
+    progress: turns.Progress,
+    meters: Mapping[str, Meter] | None = None,
 ) -> dict[str, Any]:
-    """Time everything; the document without ``command`` and ``cold``. Raises BundleError; what fails later is a row."""
+    """Time everything; the document without ``command`` and ``cold``. Raises BundleError; what fails later is a row.
+
+    ``meters`` of energy by device, as ``energy.open_meters`` gives them, which is asked where there are none.
+    """
     manifests = [Manifest.read(bundle) for bundle in bundles]
     started, clock = datetime.now(timezone.utc), time.monotonic()
+    meters = energy.open_meters() if meters is None else meters
+    measured = energy.described(meters, energy.why_none())  # before anything else warms the machine
     before = state.snapshot()
     rows: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     described: dict[str, Any] = {}
     for manifest in manifests:
+        accuracy = Accuracy(manifest, work, sources)
         for name in manifest.encoders:
             if options.encoders and name not in options.encoders:
                 continue
@@ -64,13 +79,13 @@ def measure(
             described[name] = {
                 "graphs": {key: {"sha256": graph.sha256, "bytes": graph_bytes(graph)} for key, graph in graphs.items()}
             }
-            part = _Encoder(manifest, name, work, sources, options, say, progress)
+            part = _Encoder(manifest, name, work, sources, options, say, progress, meters, accuracy)
             more, scenarios = part.measured()
             rows += more
             found += scenarios
     first = manifests[0]
     if not options.encoders or "search" in options.encoders:
-        rows += _searched(first, work, options, say, progress)
+        rows += _searched(first, work, options, say, progress, meters)
     after = state.snapshot()
     throttled, notes = state.judge(before, after)
     return {
@@ -91,17 +106,10 @@ def measure(
             "threads": default_threads(),
             "baseline": EAGER,
         },
-        "energy": _energy(),
+        "energy": measured,
         "rows": rows,
         "scenarios": found,
     }
-
-
-def _energy() -> dict[str, Any]:
-    meter = energy.open_meter()
-    if meter is None:
-        return {"meter": None, "note": energy.why_none()}
-    return {"meter": meter.name, "note": ""}
 
 
 class _Encoder:
@@ -114,9 +122,12 @@ class _Encoder:
         options: Options,
         say: Say,
         progress: turns.Progress,
+        meters: Mapping[str, Meter],
+        accuracy: Accuracy,
     ) -> None:
         self._manifest, self._name, self._options = manifest, name, options
         self._say, self._progress = say, progress
+        self._meters, self._accuracy = meters, accuracy
         self._cases = cases_of(name, quick=options.quick)
         self._made = {case.key: inputs.make(manifest, case, sources, work / "inputs" / name) for case in self._cases}
         database, array = vectors.library(work / "vectors", manifest.space, manifest.width, options.vectors)
@@ -133,8 +144,9 @@ class _Encoder:
                     case, {one.label: workers[one.label] for one in self._entrants if _does(one, case, workers)}
                 )
             chosen = {label: workers[label] for label in ("auto", EAGER) if label in workers}
+            options = self._options
             scenarios = run_scenarios(
-                self._cases, self._made, chosen, self._options.scenario_s, quick=self._options.quick
+                self._cases, self._made, chosen, options.scenario_s, quick=options.quick, loadgen=options.loadgen
             )
         finally:
             ended = {label: worker.quit() for label, worker in workers.items()}
@@ -149,26 +161,13 @@ class _Encoder:
 
     def _case(self, case: Case, workers: Mapping[str, Worker]) -> list[dict[str, Any]]:
         made = self._made[case.key]
-        timings = turns.in_turns(case, made, workers, self._options.turns, self._options.turn_s, self._progress)
-        cosines = self._cosines(case, workers) if case.what == "session" and case.batch == 1 else {}
-        return rows_of(case, {one.label: one for one in self._entrants}, workers, timings, cosines)
-
-    def _cosines(self, case: Case, workers: Mapping[str, Worker]) -> dict[str, float]:
-        """Smallest cosine to fp32 on the inputs that were timed, by candidate."""
-        outputs: dict[str, NDArray[np.float64]] = {}
-        with tempfile.TemporaryDirectory(prefix="sayclip-bench-") as folder:
-            for number, (label, worker) in enumerate(workers.items()):
-                path = Path(folder) / f"{number}.npy"
-                try:
-                    worker.outputs(case.to_dict(), self._made[case.key], path)
-                    outputs[label] = np.load(path).astype(np.float64)
-                except (CandidateError, OSError, ValueError):
-                    continue
-        if REFERENCE not in outputs:
-            return {}
-        wanted = outputs[REFERENCE]
-        same = {label: seen for label, seen in outputs.items() if seen.shape == wanted.shape}
-        return {label: float(_cosine(wanted, seen).min()) for label, seen in same.items()}
+        options = self._options
+        timings = turns.in_turns(case, made, workers, options.turns, options.turn_s, self._progress, self._meters)
+        accuracy = {}
+        if case.what == "session" and case.batch == 1:
+            sizes = {one.size for one in self._cases if one.what == "query"}
+            accuracy = self._accuracy.of(case, made, workers, recall=not sizes or case.size in sizes)
+        return rows_of(case, {one.label: one for one in self._entrants}, workers, timings, accuracy)
 
 
 def _remember(rows: Sequence[dict[str, Any]], ended: Mapping[str, Mapping[str, Any]]) -> None:
@@ -176,12 +175,6 @@ def _remember(rows: Sequence[dict[str, Any]], ended: Mapping[str, Mapping[str, A
     for row in rows:
         if row["status"] == "ok":
             row |= {key: ended[row["candidate"]].get(key) for key in ("rss_bytes", "gpu_bytes")}
-
-
-def _cosine(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
-    found: NDArray[np.float64] = (one * two).sum(axis=1) / np.maximum(lengths, 1e-12)
-    return found
 
 
 def _wanted(label: str, only: Sequence[str]) -> bool:
@@ -230,7 +223,7 @@ def rows_of(
     known: Mapping[str, Entrant],
     workers: Mapping[str, Worker],
     timings: Mapping[str, turns.Timing],
-    cosines: Mapping[str, float],
+    accuracy: Mapping[str, Mapping[str, float]],
 ) -> list[dict[str, Any]]:
     """A row for each candidate of one case; speed-ups are over eager PyTorch, where that was timed."""
     base = timings.get(EAGER)
@@ -252,17 +245,23 @@ def rows_of(
         if timing.error:
             continue
         row |= statistics.summary(timing.turns, case.batch)
-        row |= {"speedup": None, "speedup_ci": None, "cosine": cosines.get(label), "recall_change": None}
+        row |= {"speedup": None, "speedup_ci": None, "cosine": None, "recall_change": None, **accuracy.get(label, {})}
         if base is not None and not base.error:
             row["speedup"], row["speedup_ci"] = statistics.speedup(base.turns, timing.turns)
-        row |= {"rss_bytes": None, "gpu_bytes": None, "model_bytes": workers[label].model_bytes, "joules": None}
+        row |= {"rss_bytes": None, "gpu_bytes": None, "model_bytes": workers[label].model_bytes}
+        row["joules"] = statistics.joules(timing.joules, timing.turns, case.batch)
         if label == "auto":
             row["chosen"] = workers[label].label
     return rows
 
 
 def _searched(
-    manifest: Manifest, work: Path, options: Options, say: Say, progress: turns.Progress
+    manifest: Manifest,
+    work: Path,
+    options: Options,
+    say: Say,
+    progress: turns.Progress,
+    meters: Mapping[str, Meter],
 ) -> list[dict[str, Any]]:
     database, array = vectors.library(work / "vectors", manifest.space, manifest.width, options.vectors)
     case = Case("search", "", f"{options.vectors:,} vectors", float(options.vectors))
@@ -275,7 +274,7 @@ def _searched(
     ]
     workers, rows = opened(everyone, [None, case.size, 1], say)
     try:
-        timings = turns.in_turns(case, made, workers, options.turns, options.turn_s / 2, progress)
+        timings = turns.in_turns(case, made, workers, options.turns, options.turn_s / 2, progress, meters)
         rows += rows_of(case, {one.label: one for one in everyone}, workers, timings, {})
     finally:
         ended = {label: worker.quit() for label, worker in workers.items()}

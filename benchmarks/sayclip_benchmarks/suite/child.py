@@ -2,7 +2,8 @@
 
 Lines of JSON come in by stdin and go out by a copy of stdout; what libraries print goes to stderr. The first line
 describes the candidate; then ``{"do": "run", "case": …, "inputs": …, "order": [0, 1, …]}`` gives ``{"ms": […]}``,
-``"outputs"`` writes what the inputs give to a file, ``"quit"`` gives the peak of memory and ends.
+``"outputs"`` writes what the inputs give to a file, ``"stream"`` runs for a time, ``"loadgen"`` lets LoadGen do so,
+``"quit"`` gives the peak of memory and ends.
 """
 
 from __future__ import annotations
@@ -25,14 +26,23 @@ class _Child:
     def __init__(self, candidate: Candidate) -> None:
         self._candidate = candidate
         self._known: dict[str, tuple[Run, list[Any]]] = {}
+        self._memory: dict[str, int | None] = {}
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         if asked["do"] == "quit":
-            return {"rss_bytes": peak_memory(), "gpu_bytes": _gpu_memory()}
-        run, inputs = self._of(asked)
-        if asked["do"] == "outputs":
-            np.save(asked["path"], np.concatenate([np.atleast_2d(run(one)) for one in inputs]))
+            return self._memory or _memory()
+        if asked["do"] == "outputs":  # of inputs that are not kept: they would be in the peak of memory
+            run = self._candidate.function(Case.from_dict(asked["case"]))
+            np.save(asked["path"], np.concatenate([np.atleast_2d(run(one)) for one in load(asked["inputs"])]))
             return {}
+        run, inputs = self._of(asked)
+        if asked["do"] == "stream":
+            return _stream(run, inputs, asked["seconds"], asked["least"])
+        if asked["do"] == "loadgen":
+            from sayclip_benchmarks.suite.loadgen import drive
+
+            self._memory = self._memory or _memory()  # LoadGen's queries and samples are not the candidate's
+            return drive(run, inputs, asked["case"]["batch"], **asked["settings"])
         times = []
         for number in asked["order"]:
             one = inputs[number % len(inputs)]
@@ -46,6 +56,23 @@ class _Child:
         if case.key not in self._known:
             self._known[case.key] = self._candidate.function(case), load(asked["inputs"])
         return self._known[case.key]
+
+
+def _stream(run: Run, inputs: list[Any], seconds: float, least: int) -> dict[str, Any]:
+    """One run after another for at least ``seconds`` and ``least`` runs, after one that is not timed."""
+    run(inputs[0])
+    times: list[float] = []
+    before = began = time.perf_counter()
+    while before - began < seconds or len(times) < least:
+        run(inputs[len(times) % len(inputs)])
+        now = time.perf_counter()
+        times.append(1000.0 * (now - before))
+        before = now
+    return {"ms": times, "seconds": before - began}
+
+
+def _memory() -> dict[str, int | None]:
+    return {"rss_bytes": peak_memory(), "gpu_bytes": _gpu_memory()}
 
 
 def _gpu_memory() -> int | None:

@@ -7,11 +7,6 @@ in the system's cache, and what sayclip remembers between starts (what ``auto`` 
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,26 +17,16 @@ from typing import Any
 import sayclip
 from sayclip.bundle.find import find_bundle
 from sayclip.errors import InputError
-from sayclip.sessions import backends, compiled
+from sayclip.sessions import backends
 from sayclip.sessions.choose import AUTO
 from sayclip.sessions.cpu import default_threads
 from sayclip_benchmarks.demo.data import Demo
+from sayclip_benchmarks.suite import starting
 
 WHAT = "spoken query over the demo library"
 LIMIT_S = 120.0
 PREPARING_S = 600.0
 _ALWAYS = ("onnxruntime", "openvino")
-_PARTS = ("import_s", "load_s", "first_s")
-_CHILD = "sayclip_benchmarks.suite.cold_child"
-_COARSE_S = 0.05  # file systems round their clocks
-
-
-class StartError(Exception):
-    """A start that gave no result; ``missing`` where something is not installed."""
-
-    def __init__(self, why: str, missing: bool = False) -> None:
-        super().__init__(why)
-        self.missing = missing
 
 
 @dataclass(frozen=True)
@@ -110,101 +95,35 @@ def starts(
             _Starter(candidate, folder, library, recording, Path(scratch), limit_s)
             for candidate in (all_candidates() if candidates is None else candidates)
         ]
-        for number in range(runs + 1):
-            for starter in everyone:
-                starter.start(timed=number > 0)
-    return [starter.record() for starter in everyone]
+        return starting.in_turns(everyone, runs)
 
 
-class _Starter:
-    """Starts one candidate again and again, until it fails."""
-
+class _Starter(starting.Starter):
     def __init__(
         self, candidate: Candidate, bundle: Path, library: Path, recording: Path, scratch: Path, limit_s: float
     ) -> None:
+        super().__init__(candidate.label, WHAT, candidate.missing)
         self._candidate, self._limit_s = candidate, limit_s
         self._bundle, self._library, self._recording, self._scratch = bundle, library, recording, scratch
-        self._seen: list[dict[str, Any]] = []
-        self._status, self._why = ("missing", candidate.missing) if candidate.missing else ("ok", "")
+        self._variables = starting.environment(scratch / "bytecode")
         self._module: dict[str, Any] = {}
-        self._cached = True
 
-    def start(self, *, timed: bool) -> None:
-        if self._status != "ok":
-            return
-        before = time.time() - _COARSE_S
-        try:
-            told = self._started()
-        except StartError as error:
-            self._status, self._why = "missing" if error.missing else "failed", str(error)
-            return
-        if timed:
-            self._seen.append(told)
-            self._cached &= _compiled_since(before)
-
-    def record(self) -> dict[str, Any]:
-        record: dict[str, Any] = {"candidate": self._label(), "what": WHAT, "status": self._status, "why": self._why}
-        if self._status != "ok":
-            return record
-        medians = {key: statistics.median(one[key] for one in self._seen) for key in (*_PARTS, "steady_s", "rss_bytes")}
-        return {
-            **record,
-            **medians,
-            "total_s": sum(medians[part] for part in _PARTS),
-            "rss_bytes": int(medians["rss_bytes"]),
-            "runs": len(self._seen),
-        }
-
-    def _label(self) -> str:
+    def name(self) -> str:
         if self._candidate.kind == "torch" and self._module:
-            return self._candidate.label + ("" if self._module["same"] else ", random weights")
-        if not self._seen:
-            return self._candidate.label
-        last = self._seen[-1]
-        precision = "int8" if last["precision"].startswith("int8") else last["precision"]
-        name = f"{last['backend']} {precision}"
-        if last["backend"].startswith("openvino"):
-            name += ", compiled graph cached" if self._cached else ", compiled at every start"
+            return self.label + ("" if self._module["same"] else ", random weights")
+        if not self.seen:
+            return self.label
+        name = starting.ours(self.seen[-1], self.cached)
         return f"auto ({name})" if self._candidate.backend == AUTO else name
 
-    def _started(self) -> dict[str, Any]:
+    def ask(self) -> dict[str, Any]:
         if self._candidate.kind == "torch":
             if not self._module:
                 places = [str(self._bundle), str(self._recording), str(self._scratch)]
-                self._module = _answer(["prepare", *places], PREPARING_S)
+                self._module = starting.answer(["prepare", *places], PREPARING_S, self._variables)
             query, weights = self._scratch / "query.wav", self._scratch / "module.pt"
             more = [str(self._library), str(query), self._module["module"], str(weights), str(default_threads())]
         else:
             more = [str(self._library), str(self._recording), str(self._bundle), self._candidate.backend]
-        return _answer([self._candidate.kind, repr(time.monotonic()), *more], self._limit_s)
-
-
-def _compiled_since(moment: float) -> bool:
-    """Whether a compiled graph was loaded from the cache, or stored there, since then."""
-    place = compiled.folder()
-    try:
-        return place is not None and any(path.stat().st_mtime >= moment for path in place.glob("*.blob"))
-    except OSError:
-        return False
-
-
-def _answer(arguments: Sequence[str], limit_s: float) -> dict[str, Any]:
-    """What the child says. Raises StartError where it fails, ends otherwise, or takes longer than ``limit_s``."""
-    errors = None if os.environ.get("SAYCLIP_DEBUG") else subprocess.DEVNULL
-    command = [sys.executable, "-m", _CHILD, *arguments]
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, timeout=limit_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise StartError(f"no result within {limit_s:g} s, so its process was ended") from None
-    except OSError as error:
-        raise StartError(f"its process could not be started ({error.strerror})") from None
-    try:
-        told: dict[str, Any] = json.loads((done.stdout.splitlines() or [b""])[-1])
-        if "error" in told:
-            raise StartError(told["error"], bool(told.get("missing")))
-    except (ValueError, TypeError):
-        how = f"by signal {-done.returncode}" if done.returncode < 0 else f"with {done.returncode}"
-        raise StartError(f"its process ended {how}, without a result") from None
-    return told
+        asked = [self._candidate.kind, repr(time.monotonic()), *more]
+        return starting.answer(asked, self._limit_s, self._variables)

@@ -1,8 +1,11 @@
-"""A fresh process from its start to the first spoken result, and what the PyTorch side needs made beforehand.
+"""A fresh process from its start to the first spoken result, and what the other sides need made beforehand.
 
     python -m sayclip_benchmarks.suite.cold_child sayclip STARTED LIBRARY RECORDING BUNDLE BACKEND
     python -m sayclip_benchmarks.suite.cold_child torch STARTED LIBRARY RECORDING MODULE WEIGHTS THREADS
     python -m sayclip_benchmarks.suite.cold_child prepare BUNDLE RECORDING FOLDER
+    python -m sayclip_benchmarks.suite.cold_child speech STARTED RECORDING BUNDLE PRECISION
+    python -m sayclip_benchmarks.suite.cold_child optimum STARTED RECORDING MODEL
+    python -m sayclip_benchmarks.suite.cold_child export FOLDER
 
 STARTED is the clock (``time.monotonic``) when the process was asked for. The last line of stdout is JSON. What a side
 does not need is not imported before its last moment is taken: this module itself imports next to nothing.
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
 K = 10
 _LATER = 5
-_RATE = 16_000
 _EMPTY = "the library holds no pictures"
 
 
@@ -129,8 +131,60 @@ def _torch(started: str, database: str, recording: str, module: str, weights: st
     return moments.told(ask, found=best)
 
 
+def _speech(started: str, recording: str, bundle: str, precision: str) -> dict[str, Any]:
+    moments = _Moments(float(started))
+    from sayclip import load
+
+    moments.passed()
+    encoder = load(bundle, precision=precision)
+    encoder.open("speech")
+    moments.passed()
+    encoder.speech(recording)
+    moments.passed()
+    told = moments.told(lambda: encoder.speech(recording))
+    chosen = encoder.info()["encoders"]["speech"]
+    return {**told, "backend": chosen["backend"], "precision": chosen["precision"]}
+
+
+def _optimum(started: str, recording: str, folder: str) -> dict[str, Any]:
+    moments = _Moments(float(started))
+    import numpy as np
+    import torch
+    from optimum.onnxruntime import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        ORTModelForFeatureExtraction,
+    )
+
+    moments.passed()
+    model = ORTModelForFeatureExtraction.from_pretrained(folder)
+    moments.passed()
+
+    def ask() -> Any:
+        heard = torch.from_numpy(samples(recording))
+        return np.asarray(model(input_values=heard[None])[0])  # frames; what a user makes of them is not counted
+
+    ask()
+    moments.passed()
+    return moments.told(ask)
+
+
+def _prepare(bundle: str, recording: str, folder: str) -> dict[str, Any]:
+    from sayclip_benchmarks.suite.cold_prepare import prepare
+
+    return prepare(bundle, recording, folder)
+
+
+def _export(folder: str) -> dict[str, Any]:
+    """Have optimum export its speech encoder, where that has not been done under ``folder``."""
+    from pathlib import Path
+
+    from sayclip_benchmarks.suite.optimum_side import exported
+
+    path = exported("speech", Path(folder))
+    return {"folder": str(path.parent), "model_bytes": path.stat().st_size}
+
+
 def samples(path: str) -> Any:
-    """What `prepare` wrote, f32 [S]."""
+    """A WAV file of 16-bit PCM and one channel, f32 [S]."""
     import wave
 
     import numpy as np
@@ -139,101 +193,21 @@ def samples(path: str) -> Any:
         return np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32767
 
 
-def _prepare(bundle: str, recording: str, folder: str) -> dict[str, Any]:
-    """Write ``module.pt`` and ``query.wav`` into ``folder``: the speech encoder in PyTorch, and the recording as the
-    runtime would hear it, at the encoder's rate and trimmed. ``same``: whether its weights are the bundle's."""
-    import wave
-    from pathlib import Path
-
-    import numpy as np
-    import torch
-
-    from sayclip.bundle.manifest import Manifest
-    from sayclip.preparation import Preparation
-
-    manifest = Manifest.read(Path(bundle))
-    module = _module(manifest)
-    torch.save(module, Path(folder) / "module.pt")
-    [heard] = Preparation(manifest).recordings(None, [recording])
-    with wave.open(str(Path(folder) / "query.wav"), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(_RATE)
-        file.writeframes(np.rint(np.clip(heard, -1, 1) * 32767).astype("<i2").tobytes())
-    count = sum(one.numel() for one in module.parameters())
-    return {"module": type(module).__module__, "parameters": count, "same": _agrees(manifest, module)}
-
-
-def _module(manifest: Any) -> Any:
-    """The speech encoder's PyTorch definition at the sizes of the bundle; InputError where these are not known."""
-    entry = manifest.entry("speech")
-    if entry.provenance.get("source") != "sayclip train demo":
-        from sayclip_benchmarks.suite.torch_side import build
-
-        return build(manifest, "speech")
-    import onnx
-
-    from sayclip.errors import InputError
-    from sayclip_export.models.phonetic import PhoneticBranch, PhoneticConfig, SpeechEncoder
-    from sayclip_export.models.speech import SpeechConfig, SpeechTower
-
-    path = manifest.path(entry.graphs["fp32"].file)
-    weights = _weights(onnx.load(str(path)).graph)
-    if "tower.phonemes.bias" not in weights:
-        raise InputError(f"{path} is another speech encoder than the demo's recipe trains", "leave PyTorch out")
-    sounds = len(weights["tower.phonemes.bias"])  # the one size that the recipe does not fix
-    tower = SpeechTower(SpeechConfig(embedding=manifest.width, phonemes=sounds))
-    module = SpeechEncoder(tower, PhoneticBranch(PhoneticConfig(sounds, embedding=manifest.width))).fold()
-    own = module.state_dict()
-    module.load_state_dict({key: weights.get(key, value).reshape(value.shape) for key, value in own.items()})
-    return module
-
-
-def _weights(graph: Any) -> dict[str, Any]:
-    """A module's weights (float32 tensors by name) out of the graph it was exported to.
-
-    Most keep their names. The matrix of a linear layer is known by the bias that is added to its product, and
-    ``layer_weights`` by the one softmax that was computed at export.
-    """
-    import torch
-    from onnx import numpy_helper
-
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in arrays:  # stored in half the bytes
-            arrays[node.output[0]] = arrays[node.input[0]]
-    matrices = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "MatMul"}
-    for node in graph.node:
-        biases = [name for name in node.input if name.endswith(".bias")]
-        products = [matrices[name] for name in node.input if matrices.get(name) in arrays]
-        if node.op_type == "Add" and biases and products:
-            arrays[biases[0].removesuffix("bias") + "weight"] = arrays[products[0]].T
-    found = {name: torch.tensor(array.copy()).float() for name, array in arrays.items() if array.dtype.kind == "f"}
-    for name in [name for name in found if name.startswith("softmax")]:
-        found["tower.layer_weights"] = found[name].log()
-    return found
-
-
-def _agrees(manifest: Any, module: Any) -> bool:
-    """Whether the module gives what the bundle says its graph gives, within the tolerance of the same graph."""
-    import numpy as np
-    import torch
-
-    from sayclip.sessions.reference import OUTPUT, read_reference
-
-    feeds, outputs = read_reference(manifest, "speech")
-    with torch.inference_mode():
-        made = module(torch.from_numpy(feeds["waveform"]), torch.from_numpy(feeds["length"]))
-    seen = (made[0] if isinstance(made, tuple) else made).numpy()
-    tolerance = manifest.entry("speech").reference.tolerance["fp32"]
-    return bool(np.abs(seen - outputs[OUTPUT]).max() <= tolerance)
+_SIDES: dict[str, Callable[..., dict[str, Any]]] = {
+    "sayclip": _sayclip,
+    "torch": _torch,
+    "prepare": _prepare,
+    "speech": _speech,
+    "optimum": _optimum,
+    "export": _export,
+}
 
 
 def main(arguments: list[str]) -> int:
     import json
 
     try:
-        told = {"sayclip": _sayclip, "torch": _torch, "prepare": _prepare}[arguments[0]](*arguments[1:])  # type: ignore[operator]
+        told = _SIDES[arguments[0]](*arguments[1:])
     except Exception as error:
         from sayclip.errors import MissingDependencyError
 

@@ -30,7 +30,22 @@ def add(kinds: Any) -> None:
     parser.add_argument(
         "--minimum-seconds", type=float, default=10.0, metavar="S", help="of each scenario (MLPerf: 600; 0: none)"
     )
+    parser.add_argument(
+        "--loadgen", action="store_true", help="let MLPerf's LoadGen drive the scenarios, too (mlcommons-loadgen)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer sizes, one batch, nothing compiled")
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        metavar="DIR",
+        help="JPEGs of which to say, too, what decoding them at a part of their size changes",
+    )
+    parser.add_argument(
+        "--repeat",
+        type=Path,
+        metavar="EARLIER.json",
+        help="results of the same command: medians that differ by more than 10 %% are marked as noisy",
+    )
     parser.add_argument("--no-cold", action="store_true", help="leave cold starts out")
     parser.add_argument("--work", type=Path, default=Path("work/bench"), metavar="DIR", help="kept: inputs, vectors")
     parser.add_argument("--demo", type=Path, help="folder of the sayclip_demo package (default: the installed one)")
@@ -49,8 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sayclip_benchmarks.demo.table import insert
     from sayclip_benchmarks.report import document as documents
     from sayclip_benchmarks.report.markdown import markdown
-    from sayclip_benchmarks.suite import cold, figures
+    from sayclip_benchmarks.suite import cold, figures, photographs, repeat
     from sayclip_benchmarks.suite.bench import Options, measure
+    from sayclip_benchmarks.suite.cold_optimum import beside_optimum
     from sayclip_benchmarks.suite.inputs import Sources
 
     if arguments.turns < 2 or arguments.vectors < 100:
@@ -62,11 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.bundles:
             raise InputError("--full-size and a bundle are both given", "give one of them")
         bundles = _full_size(demo, work)
+    earlier = documents.read(arguments.repeat) if arguments.repeat else None
+    if arguments.photographs:  # what is wrong with it is said before anything is timed
+        photographs.jpegs(arguments.photographs)
+        seeing = photographs.chosen(bundles)
     options = Options(
         turns=arguments.turns,
         vectors=arguments.vectors,
         scenario_s=arguments.minimum_seconds,
         quick=arguments.quick,
+        loadgen=arguments.loadgen,
         encoders=tuple(arguments.encoder),
         only=tuple(arguments.candidate),
     )
@@ -81,7 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
             bundles, work, sources, options, lambda line: print(one_line(line), file=sys.stderr), progress
         )
     document["command"] = shlex.join(["sayclip", *sys.argv[1:]])
-    document["cold"] = [] if arguments.no_cold else cold.over_demo(demo, work, runs=3 if arguments.quick else 5)
+    starts = 3 if arguments.quick else 5
+    document["cold"] = []
+    if not arguments.no_cold:
+        document["cold"] = cold.over_demo(demo, work, starts) + beside_optimum(bundles, demo, work, starts)
+    if arguments.photographs:
+        document["photographs"] = photographs.section(arguments.photographs, seeing)
+    if earlier is not None:
+        repeat.hold(document, earlier)
     table = figures.markdown(document)
     text = f"{table}\n{markdown(document)}"
     if arguments.out:

@@ -29,8 +29,13 @@ class Sources:
         self.pictures, self.texts, self.recordings = list(pictures), list(texts), list(recordings)
 
 
-def make(manifest: Manifest, case: Case, sources: Sources, folder: Path) -> dict[str, Any]:
-    """Write ``ROTATE`` inputs of ``case`` into ``folder``; what ``load`` needs to find them."""
+def make(
+    manifest: Manifest, case: Case, sources: Sources, folder: Path, *, count: int = ROTATE, first: int = 0
+) -> dict[str, Any]:
+    """Write inputs of ``case`` into ``folder``; what ``load`` needs to find them.
+
+    Of sessions ``count`` of them, from number ``first`` on; of all else ``ROTATE``.
+    """
     preparation = Preparation(manifest)
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / case.key.replace("/", "-").replace(" ", "_")
@@ -38,11 +43,12 @@ def make(manifest: Manifest, case: Case, sources: Sources, folder: Path) -> dict
         return {"files": [str(path) for path in _photographs(sources, folder)]}
     if case.encoder in ("text", "pronunciation") and case.what != "session":
         return {"texts": _captions(preparation, case, sources)}
-    rows = [_row(preparation, case, sources, number) for number in range(ROTATE * case.batch)]
+    numbers = range(first * case.batch, (first + count) * case.batch)
+    rows = [_row(preparation, case, sources, number) for number in numbers]
     if case.encoder == "speech" and case.what != "session":
         arrays: dict[str, Any] = {f"{number}.wave": row for number, row in enumerate(rows)}
     else:
-        feeds = [_feed(preparation, case, rows[i * case.batch : (i + 1) * case.batch]) for i in range(ROTATE)]
+        feeds = [_feed(preparation, case, rows[i * case.batch : (i + 1) * case.batch]) for i in range(count)]
         arrays = {f"{number}.{name}": array for number, feed in enumerate(feeds) for name, array in feed.items()}
     path = stem.with_suffix(".npz")
     np.savez(path, **arrays)
@@ -69,16 +75,26 @@ def _row(preparation: Preparation, case: Case, sources: Sources, number: int) ->
         return preparation.picture(sources.pictures[number % len(sources.pictures)])
     if case.encoder == "speech":
         samples = round(case.amount * RATE)
-        picked = [sources.recordings[(number + more) % len(sources.recordings)] for more in range(12)]
+        picked = [sources.recordings[place] for place in _drawn(number, len(sources.recordings), 12)]
         waves = np.concatenate(preparation.recordings(None, picked))
         return np.resize(waves, samples).astype(np.float32)
     if case.encoder == "pronunciation":
-        entry = preparation.pronunciations([_SPOKEN[number % len(_SPOKEN)]])[0]
-        return np.concatenate([entry[:1], np.resize(entry[1:-1], int(case.amount) - 2), entry[-1:]])
+        words = " ".join(_SPOKEN).split()
+        said = " ".join(words[place] for place in _drawn(number, len(words), len(words)))
+        entry = preparation.pronunciations([_SPOKEN[number] if number < len(_SPOKEN) else said])[0]
+        start = number % 5 if number >= len(_SPOKEN) else 0  # within a word, or the few words would soon repeat
+        return np.concatenate([entry[:1], np.resize(entry[1 + start : -1], int(case.amount) - 2), entry[-1:]])
     ids = preparation.texts([sources.texts[number % len(sources.texts)]])[0]
     longer = np.concatenate([part[1:-1] for part in preparation.texts(sources.texts[number % 7 : number % 7 + 60])])
     middle = np.resize(np.concatenate([ids[1:-1], longer]), int(case.amount) - 2)
     return np.concatenate([ids[:1], middle, ids[-1:]])
+
+
+def _drawn(number: int, among: int, count: int) -> list[int]:
+    """Places, one after another from ``number`` on; once all have been first, in an order of that number's own."""
+    if number < among:
+        return [(number + more) % among for more in range(count)]
+    return [int(place) for place in np.resize(np.random.default_rng(number).permutation(among), count)]
 
 
 _SPOKEN = ("ɹɛd æpəl", "blu kɑɹ", "jɛloʊ boʊt", "ɡɹin tɹi")
@@ -88,7 +104,9 @@ def _feed(preparation: Preparation, case: Case, rows: Sequence[NDArray[Any]]) ->
     if case.encoder == "image":
         return {"pixels": np.stack(rows)}
     if case.encoder == "speech":
-        return dict(preparation.speech_feeds(list(rows)))
+        # Of exactly the length that the case names; the runtime pads what its users bring.
+        waveform, length = pad(list(rows), np.float32)
+        return {"waveform": waveform, "length": length}
     ids, length = pad(list(rows), np.int32)
     return {"phoneme_ids" if case.encoder == "pronunciation" else "token_ids": ids, "length": length}
 

@@ -184,6 +184,10 @@ def open_candidate(spec: Mapping[str, Any]) -> Candidate:
         from sayclip_benchmarks.suite.optimum_side import Optimum
 
         return Optimum(spec)
+    if kind == "fastembed":
+        from sayclip_benchmarks.suite.fastembed_side import Fastembed
+
+        return Fastembed(spec)
     if kind == "direct":
         return Direct(spec)
     if kind == "search":

@@ -23,28 +23,44 @@ _CLASSES = {
 }
 
 
+def exported(encoder: str, work: Path) -> Path:
+    """The graph that optimum's own exporter makes of the encoder, kept under ``work``; its folder is what it loads.
+
+    Raises InputError for an encoder that it has no class for, MissingDependencyError, and what the exporter raises.
+    """
+    if encoder not in _CLASSES:
+        raise InputError(f"optimum has no {encoder} encoder", "time others")
+    folder = work / "optimum" / encoder
+    path = folder / "onnx" / "model.onnx"
+    if not path.exists():
+        transformers, loader = _libraries()
+        model, config, _ = _CLASSES[encoder]
+        getattr(transformers, model)(getattr(transformers, config)()).save_pretrained(folder / "torch")
+        loader.from_pretrained(folder / "torch", export=True).save_pretrained(folder / "onnx")
+    return path
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import transformers  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        from optimum.onnxruntime import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
+            ORTModelForFeatureExtraction,
+        )
+    except ImportError as error:
+        raise MissingDependencyError(f"optimum is not here ({error})", "pip install optimum-onnx") from None
+    return transformers, ORTModelForFeatureExtraction
+
+
 class Optimum:
     """``spec``: ``encoder``, and ``work``, a folder where what optimum exported is kept."""
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         encoder = str(spec["encoder"])
-        if encoder not in _CLASSES:
-            raise InputError(f"optimum has no {encoder} encoder", "time others")
-        try:
-            import transformers  # type: ignore[import-not-found, import-untyped, unused-ignore]
-            from optimum.onnxruntime import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
-                ORTModelForFeatureExtraction,
-            )
-        except ImportError as error:
-            raise MissingDependencyError(f"optimum is not here ({error})", "pip install optimum-onnx") from None
-        model, config, self._key = _CLASSES[encoder]
-        folder = Path(spec["work"]) / "optimum" / encoder
-        if not (folder / "onnx" / "model.onnx").exists():
-            getattr(transformers, model)(getattr(transformers, config)()).save_pretrained(folder / "torch")
-            ORTModelForFeatureExtraction.from_pretrained(folder / "torch", export=True).save_pretrained(folder / "onnx")
-        self._model = ORTModelForFeatureExtraction.from_pretrained(folder / "onnx")
+        path = exported(encoder, Path(spec["work"]))
+        self._key = _CLASSES[encoder][2]
+        self._model = _libraries()[1].from_pretrained(path.parent)
         self.label = "optimum fp32"
-        self.model_bytes: int | None = (folder / "onnx" / "model.onnx").stat().st_size
+        self.model_bytes: int | None = path.stat().st_size
 
     def function(self, case: Case) -> Run:
         if case.what != "session":

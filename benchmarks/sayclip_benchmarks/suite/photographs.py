@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,40 @@ from numpy.typing import NDArray
 
 import sayclip
 from sayclip.bundle.entries import PicturePreprocessing
-from sayclip.errors import InputError, PictureError
+from sayclip.bundle.manifest import Manifest
+from sayclip.errors import InputError, PictureError, SayclipError
 from sayclip.inputs import PictureSettings, read_picture
 from sayclip.inputs.files import checked_file
 from sayclip.inputs.picture_files import decode
 
 ENDINGS = (".jpg", ".jpeg")
+IMAGE = "image"
+
+
+def jpegs(folder: str | os.PathLike[str]) -> list[Path]:
+    """Every JPEG below ``folder``, by name. Raises InputError where there is none."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    if not files:
+        raise InputError(f"{folder} holds no JPEG", "name a folder of photographs (.jpg or .jpeg)")
+    return files
+
+
+def chosen(bundles: Sequence[Path]) -> Path:
+    """The first bundle that has an image encoder. Raises InputError where none has, and BundleError."""
+    found = next((bundle for bundle in bundles if IMAGE in Manifest.read(bundle).encoders), None)
+    if found is None:
+        raise InputError(
+            "no bundle here has an image encoder", "leave --photographs out, or name a bundle that has one"
+        )
+    return found
+
+
+def section(folder: str | os.PathLike[str], bundle: Path) -> dict[str, Any]:
+    """``photographs`` as results have it: what ``compare`` finds, or why there is nothing."""
+    try:
+        return {"status": "ok", "why": "", "bundle": Manifest.read(bundle).name, **compare(folder, bundle)}
+    except SayclipError as error:
+        return {"status": "failed", "why": str(error)}
 
 
 def compare(
@@ -36,9 +65,9 @@ def compare(
     difference of pixels before normalisation, in steps of 1/255), ``cosine`` and ``worst_cosine`` (mean and least; null
     with ``size``), and ``unreadable``: names of what sayclip refuses. Raises InputError where nothing is to be judged.
     """
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    files = jpegs(folder)
     with sayclip.load(bundle, precision=precision) as encoder:
-        how = encoder.manifest.entry("image").preprocessing
+        how = encoder.manifest.entry(IMAGE).preprocessing
         assert isinstance(how, PicturePreprocessing)
         raw = PictureSettings(size or how.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), how.resample, how.resize)
         differences, cosines, megapixels = [], [], []

@@ -34,6 +34,15 @@ def summary(turns: Sequence[Sequence[float]], batch: int = 1) -> dict[str, Any]:
     }
 
 
+def joules(taken: Sequence[float | None], turns: Sequence[Sequence[float]], batch: int = 1) -> float | None:
+    """Joules a query (an item of a batch): the median over the turns that were measured; None where none was.
+
+    ``taken``: joules of each turn; ``turns``: its milliseconds, of which it has one for each run.
+    """
+    each = [total / (len(turn) * batch) for total, turn in zip(taken, turns, strict=True) if total is not None]
+    return float(np.median(each)) if each else None
+
+
 def speedup(base: Sequence[Sequence[float]], seen: Sequence[Sequence[float]]) -> tuple[float, list[float]]:
     """How many times as fast ``seen`` is as ``base``, by medians, and 95 % of it over turns, which belong together."""
     ratio = float(np.median(np.concatenate([*base])) / np.median(np.concatenate([*seen])))

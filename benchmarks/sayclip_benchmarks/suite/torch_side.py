@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import InputError, MissingDependencyError
-from sayclip.preparation import Preparation
+from sayclip.preparation import Preparation, pad
 from sayclip.sessions.cpu import default_threads
 from sayclip_benchmarks.suite.cases import FULL, Case, Run
 
@@ -81,7 +81,8 @@ class Torch:
         if self._name == "image":
             return {"pixels": _whole_picture(source, self._how)[None]}
         if self._name == "speech":
-            return dict(self._preparation.speech_feeds(self._preparation.recordings(None, [source])))
+            waveform, length = pad(self._preparation.recordings(None, [source]), np.float32)
+            return {"waveform": waveform, "length": length}
         [ids] = self._preparation.texts([source])
         return {"token_ids": ids[None], "length": np.array([len(ids)], np.int32)}
 

@@ -19,7 +19,7 @@ from sayclip.errors import SayclipError
 OPENING_S, ANSWER_S = 300.0, 120.0
 
 
-def _packages() -> list[Path]:
+def packages() -> list[Path]:
     """Folders that this process has sayclip's own packages from."""
     import sayclip
     import sayclip_benchmarks
@@ -40,7 +40,7 @@ class Worker:
         command = [python, "-m", "sayclip_benchmarks.suite.child"]
         environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
         if python != sys.executable:  # another environment does not have sayclip installed
-            environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(map(str, _packages())))
+            environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(map(str, packages())))
         self._errors = open(os.devnull, "wb") if not os.environ.get("SAYCLIP_DEBUG") else None  # noqa: SIM115
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment
@@ -58,6 +58,19 @@ class Worker:
         """Milliseconds of each run, on the inputs of these numbers. Raises CandidateError."""
         answer = self._ask({"do": "run", "case": case, "inputs": inputs, "order": order}, ANSWER_S)
         return [float(value) for value in answer["ms"]]
+
+    def stream(
+        self, case: Mapping[str, Any], inputs: Mapping[str, Any], seconds: float, least: int
+    ) -> tuple[list[float], float]:
+        """Milliseconds of each run of one stream of at least ``seconds`` and ``least`` runs, and its seconds."""
+        told = {"do": "stream", "case": case, "inputs": inputs, "seconds": seconds, "least": least}
+        answer = self._ask(told, 2 * seconds + ANSWER_S)
+        return [float(value) for value in answer["ms"]], float(answer["seconds"])
+
+    def loadgen(self, case: Mapping[str, Any], inputs: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
+        """What LoadGen measures of the candidate: ``settings`` and the answer are those of ``loadgen.drive``."""
+        told = {"do": "loadgen", "case": case, "inputs": inputs, "settings": settings}
+        return self._ask(told, 3 * float(settings["seconds"]) + ANSWER_S)
 
     def outputs(self, case: Mapping[str, Any], inputs: Mapping[str, Any], path: Path) -> None:
         """Write what all inputs give to ``path`` (.npy). Raises CandidateError."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +121,8 @@ class Manifest:
             text = (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
         except (TypeError, ValueError) as error:
             raise refuse(f"{path} cannot be written as JSON ({error})", "measure finite numbers only") from None
+        import tempfile  # a device only reads
+
         temporary = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,6 +86,8 @@ class Memo:
     def _write(self, entries: dict[str, dict[str, Any]]) -> None:
         if self.path is None:
             return
+        import tempfile  # hardly any start has something to write
+
         temporary = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

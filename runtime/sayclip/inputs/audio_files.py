@@ -1,7 +1,8 @@
-"""Recordings on disk: recognised by their first bytes, refused by their header, decoded by libsndfile."""
+"""Recordings on disk: recognised by their first bytes, refused by their header, decoded by libsndfile or ``wave``."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sayclip.errors import AudioError, MissingDependencyError
 from sayclip.inputs.files import InputFile
+from sayclip.inputs.plain_wave import open_plain
 
 _SUPPORTED = "WAV, FLAC, OGG or MP3"
 # Offset, bytes, name: what libsndfile reads. MP3 without a tag is recognised by its frame header, see below.
@@ -54,30 +56,48 @@ def decode(
     a file ends before its header says, S is what is there. Raises AudioError for what cannot be decoded.
     """
     _refuse_foreign(file)
-    library = _soundfile()
     if file.path.lower().endswith(".raw"):  # soundfile goes by this one suffix, whatever the file holds
         raise AudioError(f"{file.name} has the suffix of samples without a header", "rename it, for example to .wav")
-    blocks: list[NDArray[np.float32]] = []
+    plain = open_plain(file)
+    if plain is not None:
+        try:
+            with plain:
+                return _decoded(plain, plain.read, max_seconds, check_header, each_block)
+        except OSError as reason:
+            raise AudioError(f"{file.name} cannot be read ({reason.strerror})", "check the disk it lies on") from None
+    library = _soundfile()
     try:
         with library.SoundFile(file.path if os.name == "nt" else os.fsencode(file.path)) as sound:
             # soundfile seeks after every read where it can, which fails in a FLAC cut short or of unknown length.
             sound.seekable = lambda: False
-            rate = int(sound.samplerate)
-            check_header(rate, None if sound.frames >= _LENGTH_UNKNOWN else int(sound.frames))
-            left = int(max_seconds * rate) + 1
-            size = max(1, _BLOCK_VALUES // int(sound.channels))
-            while left > 0:
-                block = sound.read(min(size, left), dtype="float32", always_2d=True)
-                if not len(block):
-                    break
-                blocks.append(each_block(block))
-                left -= len(block)
-            subtype = str(sound.subtype)
+            read = functools.partial(sound.read, dtype="float32", always_2d=True)
+            return _decoded(sound, read, max_seconds, check_header, each_block)
     except library.SoundFileError as reason:
         words = str(getattr(reason, "error_string", reason)).strip().rstrip(".") or "unreadable data"
         raise AudioError(f"{file.name} is damaged or cut short ({words})", f"save it again as {_SUPPORTED}") from None
+
+
+def _decoded(
+    sound: Any,
+    read: Callable[[int], NDArray[np.float32]],
+    max_seconds: float,
+    check_header: Callable[[float, int | None], None],
+    each_block: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> tuple[NDArray[np.float32], int, str]:
+    """``decode`` of an open ``PlainWave`` or ``soundfile.SoundFile``."""
+    rate = int(sound.samplerate)
+    check_header(rate, None if sound.frames >= _LENGTH_UNKNOWN else int(sound.frames))
+    left = int(max_seconds * rate) + 1
+    size = max(1, _BLOCK_VALUES // int(sound.channels))
+    blocks: list[NDArray[np.float32]] = []
+    while left > 0:
+        block = read(min(size, left))
+        if not len(block):
+            break
+        blocks.append(each_block(block))
+        left -= len(block)
     mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    return mono, rate, subtype
+    return mono, rate, str(sound.subtype)
 
 
 def _refuse_foreign(file: InputFile) -> None:

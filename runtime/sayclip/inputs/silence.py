@@ -40,9 +40,15 @@ def trim(wave: NDArray[np.float32], rate: int, shortest: float) -> NDArray[np.fl
         return wave
     power = np.square(wave[: count * step].reshape(count, step), dtype=np.float64).mean(axis=1)
     level = 10 * np.log10(power + 1e-12)
-    peak, noise = float(level.max()), float(np.percentile(level, 10))
+    peak, noise = float(level.max()), _percentile(level, 10)
     silence = max(peak - BELOW_PEAK_DB, min(noise + ABOVE_NOISE_DB, peak - NOISE_BELOW_PEAK_DB))
     loud = np.flatnonzero(level > silence)
     margin = round(MARGIN_SECONDS * rate)
     start, end = max(0, int(loud[0]) * step - margin), min(len(wave), (int(loud[-1]) + 1) * step + margin)
     return wave[start:end] if end - start >= shortest * rate else wave
+
+
+def _percentile(values: NDArray[np.float64], share: float) -> float:
+    """As ``np.percentile``, whose first call imports masked arrays, which takes 5 ms."""
+    place = share / 100.0 * (len(values) - 1)
+    return float(np.interp(place, np.arange(len(values)), np.sort(values)))

@@ -6,10 +6,8 @@ longer in the library is simply dropped, and one that came later is searched exa
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-import uuid
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from sayclip.errors import LibraryError, MissingDependencyError
 from sayclip.library.ann_file import IndexFile, drafted, index_path, new_index, read_index, usearch_installed
 from sayclip.library.exact import ExactIndex, Scores, cosines, ranked, unit_rows
+from sayclip.library.log import warning
 from sayclip.library.schema import explained
 from sayclip.library.store import Store
 
@@ -34,7 +33,6 @@ _BLOCK = 1024  # vectors added at once by all cores; in the background fewer, to
 # Threads that add to a graph of few nodes do not see each other's, and leave nodes that no search reaches.
 _ALONE = 1000
 _BACKGROUND_BLOCK = 64
-_LOGGER = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -162,7 +160,7 @@ class ApproximateIndex:
                 store.close()
         except LibraryError as error:
             self._failed = True  # else every search would set out to build again
-            _LOGGER.warning("the index was not brought up to date: %s", error)
+            warning(__name__, "the index was not brought up to date: %s", error)
 
     def _build(self, store: Store, *, extend: bool, threads: int, progress: Progress | None) -> None:
         path, width = index_path(store.path), store.width
@@ -188,7 +186,7 @@ class ApproximateIndex:
                 done += len(block.ids[part])
                 if progress is not None:
                     progress(done, total)
-        new_token = uuid.uuid4().hex
+        new_token = os.urandom(16).hex()
         try:
             # The name is given under the library's write lock, so that of two builders file and token are one's.
             # A stop before the commit leaves a file that the library does not name, and it is made again.

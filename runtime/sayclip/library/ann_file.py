@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import logging
 import mmap
 import os
 import struct
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sayclip.errors import MissingDependencyError
+from sayclip.library.log import warning
 from sayclip.sessions.onnxruntime import import_onnxruntime
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ MAGIC = b"sayclip-usearch1"
 _TAIL = struct.Struct("<Q16s")
 _STALE_DRAFT_SECONDS = 3600.0
 _EXPANSION = 128  # how widely the graph is searched; 0.998 of the ten nearest at 100,000 are found with half of it
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,10 @@ def usearch_installed() -> bool:
         import_usearch()
     except ModuleNotFoundError as error:
         if error.name != "usearch":
-            _LOGGER.warning("usearch is not used, it cannot be imported: %s", error)
+            warning(__name__, "usearch is not used, it cannot be imported: %s", error)
         return False
     except ImportError as error:
-        _LOGGER.warning("usearch is not used, it cannot be imported: %s", error)
+        warning(__name__, "usearch is not used, it cannot be imported: %s", error)
         return False
     return True
 
@@ -190,5 +189,5 @@ def _remove_stale_drafts(path: Path) -> None:
 
 
 def _refuse(path: Path, reason: str) -> IndexFile | None:
-    _LOGGER.warning("index %s is not used, %s; it is built again from the library", path, reason)
+    warning(__name__, "index %s is not used, %s; it is built again from the library", path, reason)
     return None

@@ -117,7 +117,9 @@ def ranked(item_ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Scores:
     """Order by score and, among equals, by item id; of an item's scores only the best stays."""
     order = np.lexsort((item_ids, -scores))
     item_ids, scores = item_ids[order], scores[order]
-    firsts = np.sort(np.unique(item_ids, return_index=True)[1])
+    together = np.argsort(item_ids, kind="stable")  # np.unique would do, but imports masked arrays, which takes 5 ms
+    first = np.append(True, np.diff(item_ids[together]) != 0)[: len(together)]
+    firsts = np.sort(together[first])
     return Scores(item_ids[firsts], scores[firsts])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sayclip.errors import InputError, LibraryError
-from sayclip.library import ann, ingest
+from sayclip.library import ann
 from sayclip.library.base import OpenLibrary
 from sayclip.library.checks import checked_details, cosine, whole_number
 from sayclip.library.exact import Scores
+from sayclip.library.log import warning
 from sayclip.library.queries import encode_queries, unit_vectors
 from sayclip.library.records import AddReport, Hit, Item, SearchResult, hit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sayclip.library.ingest import Progress
     from sayclip.library.records import Picture
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class Library(OpenLibrary):
@@ -50,6 +49,8 @@ class Library(OpenLibrary):
         A source that is there already with the same content stays as it is, apart from details given anew; with
         other content it is encoded again and keeps its id. Raises `InputError` for a picture of no use.
         """
+        from sayclip.library import ingest  # what only searches never needs it
+
         item = Item(picture, source, caption, stamp, pose, frame_id, meta)
         return ingest.add_one(self._store, self._encoder_for("image"), item)
 
@@ -58,7 +59,7 @@ class Library(OpenLibrary):
         pictures: Iterable[Picture | Item],
         *,
         batch_size: int = 32,
-        progress: ingest.Progress | None = None,
+        progress: Progress | None = None,
         index_progress: ann.Progress | None = None,
     ) -> AddReport:
         """Add pictures as `add` does, a transaction a batch; bad ones are reported and the others go on.
@@ -66,6 +67,8 @@ class Library(OpenLibrary):
         `progress(done, total)` is called after each commit: what it counts survives whatever happens next. At the
         end a large library's usearch index is brought up to date; `index_progress(done, total)` counts vectors.
         """
+        from sayclip.library import ingest
+
         report = ingest.add_many(self._store, self._encoder_for("image"), pictures, batch_size, progress)
         self._refresh_index(index_progress)
         return report
@@ -200,7 +203,7 @@ class Library(OpenLibrary):
         try:
             self._near.refresh(background=False, progress=progress)
         except LibraryError as error:  # the pictures are stored; without an index they are searched exactly
-            _LOGGER.warning("the index was not brought up to date: %s", error)
+            warning(__name__, "the index was not brought up to date: %s", error)
 
 
 def _is_gone(path: str) -> bool:

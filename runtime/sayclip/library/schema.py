@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import uuid
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -60,14 +59,14 @@ def create_database(path: Path, space: str, width: int) -> None:
         raise LibraryError(
             f"{printable(log)} is left over from a library that is gone", "put that back, or delete the file"
         )
-    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}.new"
+    draft = path.parent / f".{path.name}.{os.urandom(16).hex()}.new"
     try:
         try:
             with closing(_connect(draft, "rwc", timeout=5.0)) as connection:
                 connection.execute("PRAGMA synchronous = OFF")  # the whole file is synced once, before it gets its name
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 _migrate(connection)
-                settings = [("space", space), ("width", width), ("id", uuid.uuid4().hex)]
+                settings = [("space", space), ("width", width), ("id", os.urandom(16).hex())]
                 connection.executemany("INSERT INTO settings VALUES (?, ?)", settings)
                 connection.execute("PRAGMA journal_mode = WAL")
             _publish(draft, path)

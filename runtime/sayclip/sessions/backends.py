@@ -23,8 +23,8 @@ from sayclip.sessions.reference import check
 ENGINES = ("tensorrt", "tensorrt_rtx")
 """Backends that run what ``sayclip build`` made, and nothing else."""
 BACKENDS = ("onnxruntime", "onnxruntime-cuda", *FLOATS, *ENGINES)
-PREFERRED = (*ENGINES, "onnxruntime-cuda", *FLOATS, "onnxruntime")
-"""The same, with the one first that wins where they are equally fast."""
+PREFERRED = (*ENGINES, "onnxruntime-cuda", "onnxruntime", *FLOATS)
+"""The same, with the one first that wins where they are equally fast: ONNX Runtime starts sooner than OpenVINO."""
 
 
 def unavailable(backend: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -62,6 +61,8 @@ def write(key: str, content: Any) -> bool:
     size = memoryview(content).nbytes
     if place is None or size > LARGEST_BYTES:
         return False
+    import tempfile  # hardly any start has something to write
+
     temporary = ""
     try:
         place.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +40,8 @@ class Verdict:
 
 def read_reference(manifest: Manifest, encoder: str) -> tuple[dict[str, Array], dict[str, Array]]:
     """The reference inputs and the fp32 embeddings [n, d] that belong to them, by name. Raises BundleError."""
+    import zipfile  # when a choice was made before, nothing is read here
+
     path: Path = manifest.path(manifest.entry(encoder).reference.file)
     try:
         with np.load(path, allow_pickle=False) as archive:
