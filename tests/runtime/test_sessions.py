@@ -204,6 +204,15 @@ def test_without_its_package_the_extra_is_named(
         OPEN[package](tiny_bundle_master / "image.fp32.onnx")
 
 
+def test_small_graphs_run_on_one_thread_unless_told(tiny_bundle_master: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = Manifest.read(tiny_bundle_master)
+    monkeypatch.setattr("sayclip.sessions.onnxruntime.default_threads", lambda: 3)
+    assert open_graph(manifest, "image", "fp32").threads == 1
+    assert open_graph(manifest, "image", "fp32", threads=2).threads == 2
+    monkeypatch.setattr("sayclip.sessions.backends.SMALL_BYTES", 1)
+    assert open_graph(manifest, "image", "fp32").threads == 3
+
+
 LARGE_RUN = """
 import sys
 import numpy as np

@@ -143,8 +143,8 @@ def test_runs_stay_within_the_budget(altered: Alterations, tiny_bundle_master: P
     how |= {"fp32": {"delay": 0.3}, "int8-u8": {"delay": 0.3}}
     start = time.monotonic()
     _, attempts = Contest(Manifest.read(tiny_bundle_master), "image", [U8, FP32], 1).hold()
-    # Two checks, and two runs each to probe, come before; then rounds of 0.6 s in what is left of 1.5 s.
-    assert time.monotonic() - start < 0.6 + 1.2 + 1.0
+    # Two checks, and two runs each to probe, come before; then rounds of 1.2 s in what is left of the budget.
+    assert time.monotonic() - start < 0.6 + measure.BUDGET_S + 0.7
     assert all(one.p90_ms is not None and one.p90_ms >= 300 for one in attempts)
 
 
@@ -194,27 +194,28 @@ def test_pictures_and_texts_come_round_again(tiny_bundle_master: Path) -> None:
 @settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(1, 3000), min_size=1, max_size=4),
-    st.sampled_from([(), (0.1,), (0.05, 0.1, 0.4)]),
-    st.sampled_from([0.01, 0.1]),
+    st.sampled_from([(), (2.0,), (0.05, 1.6, 4.0)]),
+    st.sampled_from([15.0, 2.0]),
 )
-def test_recordings_are_of_ever_new_lengths(
-    tiny_bundle_master: Path, lengths: list[int], buckets: tuple[float, ...], shortest: float
+def test_recordings_are_as_long_as_queries(
+    tiny_bundle_master: Path, lengths: list[int], buckets: tuple[float, ...], longest: float
 ) -> None:
     entry = Manifest.read(tiny_bundle_master).entry("speech")
-    how = AudioPreprocessing(min_seconds=shortest, max_seconds=15.0, buckets=buckets)
+    how = AudioPreprocessing(max_seconds=longest, buckets=buckets)
     waves = np.arange(1, 3001, dtype=np.float32) * np.ones((len(lengths), 1), np.float32)
     inputs: dict[str, Any] = {"waveform": waves, "length": np.array(lengths, np.int32)}
     queries = measure.Queries(dataclasses.replace(entry, preprocessing=how), inputs)
+    whole = round(min(longest, 2.5) * 16000)
+    seen = set()
     for number, feeds in enumerate(some(queries, 40)):
-        full, length = lengths[number % len(lengths)], int(feeds["length"][0])
-        assert min(full, round(shortest * 16000)) <= length <= full
-        assert length >= full // 2
-        width = feeds["waveform"].shape[1]
-        assert width == how.padded(length)
-        np.testing.assert_array_equal(feeds["waveform"][0, :length], waves[0, :length])
+        length = int(feeds["length"][0])
+        assert whole // 2 <= length <= whole
+        assert feeds["waveform"].shape == (1, how.padded(length))
+        said = np.resize(waves[0, : lengths[number % len(lengths)]], length)
+        np.testing.assert_array_equal(feeds["waveform"][0, :length], said)
         assert not feeds["waveform"][0, length:].any()
-    if min(lengths) > 2600:
-        assert len({int(feeds["length"][0]) for feeds in some(queries, 40)}) >= 38
+        seen.add(length)
+    assert len(seen) >= 38
 
 
 @pytest.mark.parametrize(

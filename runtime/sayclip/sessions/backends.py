@@ -26,6 +26,9 @@ BACKENDS = ("onnxruntime", "onnxruntime-cuda", *FLOATS, *ENGINES)
 PREFERRED = (*ENGINES, "onnxruntime-cuda", "onnxruntime", *FLOATS)
 """The same, with the one first that wins where they are equally fast: ONNX Runtime starts sooner than OpenVINO."""
 
+SMALL_BYTES = 4_000_000
+"""A smaller graph runs on one thread where nobody says otherwise: it is done before a second thread is awake."""
+
 
 def unavailable(backend: str) -> str:
     """Why ``backend`` cannot run here, in a few words; empty when it can as far as is known before it tries."""
@@ -128,6 +131,7 @@ def open_graph(
         key = graph_hash(graph) if graph_bytes(graph) <= compiled.LARGEST_BYTES else ""
         session = OpenVinoSession(manifest.path(graph.file), backend=backend, threads=threads, key=key)
     else:
+        threads = 1 if threads is None and graph_bytes(graph) < SMALL_BYTES else threads
         session = OnnxRuntimeSession(manifest.path(graph.file), backend=backend, threads=threads)
     for kind, seen, wanted in (
         ("inputs", session.signature.inputs, graph.inputs),

@@ -1,8 +1,9 @@
 """How long sessions take for one input at a time, as a query comes in, measured so that they can be compared.
 
-All of them get the same inputs in the same order, the bundle's own reference inputs, each cut to its own length and
-padded as the runtime pads it. Shapes soon repeat, so every input is run twice, and the second run counts: the first one
-may prepare for the shape, and by then another session's weights lie in the processor's caches.
+All of them get the same inputs in the same order, made of the bundle's own reference inputs: texts and pronunciations
+cut to their own length, recordings as long as spoken queries are, and padded as the runtime pads them. Shapes soon
+repeat, so every input is run twice, and the second run counts: the first one may prepare for the shape, and by then
+another session's weights lie in the processor's caches.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from sayclip.sessions.base import Array, Session
 
 METHOD = 2
 """Goes up when sessions are timed in another way, so that what was found before does not count."""
-BUDGET_S = 1.5
+BUDGET_S = 3.0
 """For all runs of one encoder together, about; loading and checking are not in it."""
 ROUNDS = 20
 ENOUGH_ROUNDS, ENOUGH_S = 10, 0.25
 """After so many rounds and seconds it is enough, too; somebody waits for a first result."""
-PROBE_LIMIT = 3.0
+PROBE_LIMIT = 2.0
 """A session that takes this many times as long as the best for one warm run is not timed any further."""
 _BRIEF_S = 0.05
+_SPOKEN_S = 2.5
+"""Seconds of a long query: recordings are that long at most, and half as long at least."""
 _GOLDEN = 0.6180339887498949
 
 
@@ -54,6 +57,8 @@ class Queries:
         self._rows = min(len(array) for array in inputs.values())
         how = entry.preprocessing
         self._audio = how if isinstance(how, AudioPreprocessing) else None
+        if self._audio is not None:
+            self._inputs = _repeated(inputs, round(min(_SPOKEN_S, self._audio.max_seconds) * self._audio.sample_rate))
 
     def __iter__(self) -> Iterator[dict[str, Array]]:
         return (self._feeds(number) for number in itertools.count())
@@ -66,9 +71,7 @@ class Queries:
         length = int(feeds["length"][0])
         width = length
         if self._audio is not None:
-            # From the whole of it down to half, evenly spread.
-            shortest = min(length, max((length + 1) // 2, round(self._audio.min_seconds * self._audio.sample_rate)))
-            length -= round((length - shortest) * (number * _GOLDEN % 1.0))
+            length -= round((length - length // 2) * (number * _GOLDEN % 1.0))
             width = self._audio.padded(length)
         cut: dict[str, Array] = {}
         for name, array in feeds.items():
@@ -79,6 +82,12 @@ class Queries:
             else:
                 cut[name] = array
         return {**cut, "length": np.full_like(feeds["length"], length)}
+
+
+def _repeated(inputs: Mapping[str, Array], samples: int) -> dict[str, Array]:
+    """Each recording over and over, until it has ``samples``."""
+    rows = [np.resize(row[:length], samples) for row, length in zip(inputs["waveform"], inputs["length"], strict=True)]
+    return {**inputs, "waveform": np.stack(rows), "length": np.full_like(inputs["length"], samples)}
 
 
 def probe(session: Session, queries: Queries) -> Trial:
