@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sayclip_benchmarks.suite.cases import Case
+from sayclip_benchmarks.suite.plan import EAGER
 from sayclip_benchmarks.suite.worker import CandidateError, Worker
 
 LEAST_S = 600.0
@@ -37,7 +38,8 @@ def run_scenarios(
 ) -> list[Row]:
     """The scenarios that the cases of one encoder allow, each of at least ``seconds`` and ``least`` runs, by worker.
 
-    ``loadgen``: let MLPerf's LoadGen drive the same, too; its rows follow ours.
+    ``loadgen``: let MLPerf's LoadGen drive the same, too; its rows follow ours. PyTorch is left out of that: one
+    candidate tells whether two drivers agree, and PyTorch's batches take a minute each.
     """
     sessions = [case for case in cases if case.what == "session" and case.amount == _TYPICAL.get(case.encoder, 0.0)]
     batches = {case.batch: case for case in sessions}
@@ -54,7 +56,7 @@ def run_scenarios(
             continue
         for label, worker in workers.items():
             one = _Scenario(name, case, made[case.key], label, worker, seconds, least)
-            found += one.beside_loadgen() if loadgen else [one.own()]
+            found += one.beside_loadgen() if loadgen and label != EAGER else [one.own()]
     return found
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from sayclip_benchmarks.host.energy import SHORTEST_S, Joules, Meter
 from sayclip_benchmarks.suite.cases import Case
@@ -40,7 +42,7 @@ def in_turns(
     """Time ``case`` on every worker: ``turns`` rounds of about ``turn_s`` seconds each.
 
     At least ``LEAST_RUNS`` runs a round, of batches ``LEAST_BATCHES``. Inputs are run once before, untimed. Each round
-    begins with another worker. ``meters``: by device, what measures energy meanwhile.
+    has an order of its own, so that nobody always follows the same one. ``meters``: by device, what measures energy.
     """
     told, least = case.to_dict(), LEAST_RUNS if case.batch == 1 else LEAST_BATCHES
     found = {label: Timing() for label in workers}
@@ -56,7 +58,7 @@ def in_turns(
             found[label].error = error.problem
     labels = [label for label in workers if label in counts]
     for turn in range(turns):
-        for label in _rotated(labels, turn):
+        for label in np.random.default_rng(turn).permutation(labels).tolist():
             if found[label].error:
                 continue
             time.sleep(REST_S)
@@ -85,8 +87,3 @@ def _metered(meter: Meter | None) -> Iterator[Joules]:
         return
     with meter.measure() as joules:
         yield joules
-
-
-def _rotated(labels: Sequence[str], turn: int) -> list[str]:
-    start = turn % len(labels) if labels else 0
-    return [*labels[start:], *labels[:start]]
