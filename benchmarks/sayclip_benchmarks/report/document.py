@@ -60,11 +60,11 @@ import math
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from sayclip.bundle.whole_file import write_whole
 from sayclip.errors import InputError
 
 from .checks import (
@@ -253,23 +253,14 @@ def write(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     Folders are made. Returns the path. Raises InputError where it is not of the schema or cannot be written.
     """
     check(document)
-    place, temporary = Path(path), ""
+    place = Path(path)
     try:
         encoded = (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"results cannot be written as JSON ({error})", "this is a bug, please report it") from None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{place.name[:100]}.", dir=place.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(encoded)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, place)
+        write_whole(place, encoded)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise InputError(f"{place} cannot be written ({error.strerror})", "name a writable place with room") from None
     return place
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sayclip.bundle.entries import EncoderEntry, FileEntry
 from sayclip.bundle.fields import Fields, parse_json, refuse, shown
+from sayclip.bundle.whole_file import write_whole
 from sayclip.errors import BundleError
 
 FILE = "bundle.json"
@@ -121,21 +122,9 @@ class Manifest:
             text = (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
         except (TypeError, ValueError) as error:
             raise refuse(f"{path} cannot be written as JSON ({error})", "measure finite numbers only") from None
-        import tempfile  # a device only reads
-
-        temporary = ""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            write_whole(path, text)
         except OSError as error:
-            if temporary:
-                Path(temporary).unlink(missing_ok=True)
             raise refuse(f"{path} cannot be written ({error.strerror})", "name a writable folder with room") from None
         return path
 
