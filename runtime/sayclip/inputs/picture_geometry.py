@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from sayclip.inputs.picture_files import Decoded
-    from sayclip.inputs.pictures import PictureSettings
+    from sayclip.inputs.picture_settings import PictureSettings
 
 # Beyond this ratio of the sides a strip is cut before it is enlarged, else 1 x 10000 becomes 224 x 2240000.
 _NARROW = 16
