@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from sayclip_benchmarks.cold import optimum as cold_optimum
 from sayclip_benchmarks.demo.data import read_demo
 from sayclip_benchmarks.report import document as documents
-from sayclip_benchmarks.suite import cold_optimum, figures, figures_optimum
+from sayclip_benchmarks.suite import figures, figures_optimum
 from sayclip_benchmarks.suite.plan import OPTIMUM
 
 DEMO = read_demo(Path(__file__).resolve().parents[2] / "demo" / "sayclip_demo")

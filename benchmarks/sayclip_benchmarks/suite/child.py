@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from sayclip_benchmarks.host import peak
 from sayclip_benchmarks.suite.cases import Case, Run
-from sayclip_benchmarks.suite.cold_child import peak_memory
 from sayclip_benchmarks.suite.inputs import load
 from sayclip_benchmarks.suite.openers import Candidate, open_candidate
 
@@ -72,7 +72,7 @@ def _stream(run: Run, inputs: list[Any], seconds: float, least: int) -> dict[str
 
 
 def _memory() -> dict[str, int | None]:
-    return {"rss_bytes": peak_memory(), "gpu_bytes": _gpu_memory()}
+    return {"rss_bytes": peak.memory(), "gpu_bytes": _gpu_memory()}
 
 
 def _gpu_memory() -> int | None:

@@ -60,13 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     from sayclip.bundle.find import find_bundle
     from sayclip.cli.output import Progress, one_line, print_json
     from sayclip.errors import InputError
+    from sayclip_benchmarks.cold import demo as cold
+    from sayclip_benchmarks.cold.optimum import beside_optimum
     from sayclip_benchmarks.demo.data import read_demo
     from sayclip_benchmarks.demo.table import insert
     from sayclip_benchmarks.report import document as documents
     from sayclip_benchmarks.report.markdown import markdown
-    from sayclip_benchmarks.suite import cold, figures, photographs, repeat
+    from sayclip_benchmarks.suite import figures, photographs, repeat
     from sayclip_benchmarks.suite.bench import Options, measure
-    from sayclip_benchmarks.suite.cold_optimum import beside_optimum
     from sayclip_benchmarks.suite.inputs import Sources
 
     if arguments.turns < 2 or arguments.vectors < 100:

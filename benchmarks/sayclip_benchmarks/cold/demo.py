@@ -20,8 +20,8 @@ from sayclip.errors import InputError
 from sayclip.sessions import backends
 from sayclip.sessions.choose import AUTO
 from sayclip.sessions.cpu import default_threads
+from sayclip_benchmarks.cold import starting
 from sayclip_benchmarks.demo.data import Demo
-from sayclip_benchmarks.suite import starting
 
 WHAT = "spoken query over the demo library"
 LIMIT_S = 120.0

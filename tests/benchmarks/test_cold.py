@@ -17,9 +17,11 @@ import pytest
 
 import sayclip
 from sayclip.errors import InputError
+from sayclip_benchmarks.cold import child as cold_child
+from sayclip_benchmarks.cold import demo as cold
+from sayclip_benchmarks.cold import starting
+from sayclip_benchmarks.cold.demo import Candidate
 from sayclip_benchmarks.demo.data import Demo, read_demo
-from sayclip_benchmarks.suite import cold, cold_child, starting
-from sayclip_benchmarks.suite.cold import Candidate
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ("emoji_u1f34e.webp", "emoji_u1f431.webp", "emoji_u1f692.webp", "emoji_u1f3b8.webp")
@@ -100,7 +102,7 @@ def child(*arguments: str) -> dict[str, Any]:
 
 def test_the_pytorch_side_imports_nothing_of_sayclip() -> None:
     code = (
-        "import sys; import sayclip_benchmarks.suite.cold_child, sayclip_export.models.phonetic;"
+        "import sys; import sayclip_benchmarks.cold.child, sayclip_export.models.phonetic;"
         "print([name for name in ('sayclip', 'onnx', 'onnxruntime', 'transformers', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -163,7 +165,7 @@ def test_no_runs_are_refused(demo: Demo, library: Path, apple: Path) -> None:
 def test_peak_memory_is_the_programs_own() -> None:
     """Not its parent's, which Linux counts in ``getrusage`` of what it starts."""
     ballast = np.ones(300_000_000, np.uint8)
-    code = "from sayclip_benchmarks.suite.cold_child import peak_memory; print(peak_memory())"
+    code = "from sayclip_benchmarks.host import peak; print(peak.memory())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ballast.all()
     assert 1_000_000 < int(done.stdout) < 100_000_000

@@ -17,12 +17,12 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.errors import InputError
 from sayclip.sessions.backends import graph_bytes
 from sayclip.sessions.choose import AUTO
+from sayclip_benchmarks.cold import starting
+from sayclip_benchmarks.cold.starting import Starter
 from sayclip_benchmarks.demo.data import Demo
-from sayclip_benchmarks.suite import starting
 from sayclip_benchmarks.suite.figures_optimum import COLD, OPTIMUM
 from sayclip_benchmarks.suite.plan import OPTIMUM as VARIABLE
 from sayclip_benchmarks.suite.plan import environment
-from sayclip_benchmarks.suite.starting import Starter
 
 LIMIT_S = 300.0
 EXPORTING_S = 900.0

@@ -1,11 +1,11 @@
 """A fresh process from its start to the first spoken result, and what the other sides need made beforehand.
 
-    python -m sayclip_benchmarks.suite.cold_child sayclip STARTED LIBRARY RECORDING BUNDLE BACKEND
-    python -m sayclip_benchmarks.suite.cold_child torch STARTED LIBRARY RECORDING MODULE WEIGHTS THREADS
-    python -m sayclip_benchmarks.suite.cold_child prepare BUNDLE RECORDING FOLDER
-    python -m sayclip_benchmarks.suite.cold_child speech STARTED RECORDING BUNDLE PRECISION
-    python -m sayclip_benchmarks.suite.cold_child optimum STARTED RECORDING MODEL
-    python -m sayclip_benchmarks.suite.cold_child export FOLDER
+    python -m sayclip_benchmarks.cold.child sayclip STARTED LIBRARY RECORDING BUNDLE BACKEND
+    python -m sayclip_benchmarks.cold.child torch STARTED LIBRARY RECORDING MODULE WEIGHTS THREADS
+    python -m sayclip_benchmarks.cold.child prepare BUNDLE RECORDING FOLDER
+    python -m sayclip_benchmarks.cold.child speech STARTED RECORDING BUNDLE PRECISION
+    python -m sayclip_benchmarks.cold.child optimum STARTED RECORDING MODEL
+    python -m sayclip_benchmarks.cold.child export FOLDER
 
 STARTED is the clock (``time.monotonic``) when the process was asked for. The last line of stdout is JSON. What a side
 does not need is not imported before its last moment is taken: this module itself imports next to nothing.
@@ -42,32 +42,16 @@ class _Moments:
             again()
             later.append(time.monotonic() - begun)
         imported, loaded, first = self._seen
+        from sayclip_benchmarks.host import peak
+
         return {
             "import_s": imported - self._started,
             "load_s": loaded - imported,
             "first_s": first - loaded,
             "steady_s": sorted(later)[_LATER // 2],
-            "rss_bytes": peak_memory(),
+            "rss_bytes": peak.memory(),
             **more,
         }
-
-
-def peak_memory() -> int:
-    """Bytes of the largest resident set of this program so far.
-
-    Not of ``getrusage``, where Linux says: that begins with what the process was before it became this program, a copy
-    of its parent.
-    """
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
-            for line in lines:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _sayclip(started: str, database: str, recording: str, bundle: str, backend: str) -> dict[str, Any]:
@@ -168,7 +152,7 @@ def _optimum(started: str, recording: str, folder: str) -> dict[str, Any]:
 
 
 def _prepare(bundle: str, recording: str, folder: str) -> dict[str, Any]:
-    from sayclip_benchmarks.suite.cold_prepare import prepare
+    from sayclip_benchmarks.cold.prepare import prepare
 
     return prepare(bundle, recording, folder)
 

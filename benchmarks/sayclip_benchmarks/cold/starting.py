@@ -20,7 +20,7 @@ from sayclip.sessions import compiled
 from sayclip_benchmarks.suite.worker import packages
 
 PARTS = ("import_s", "load_s", "first_s")
-_CHILD = "sayclip_benchmarks.suite.cold_child"
+_CHILD = "sayclip_benchmarks.cold.child"
 _COARSE_S = 0.05  # file systems round their clocks
 
 
@@ -98,7 +98,7 @@ def environment(bytecode: Path, python: str = sys.executable) -> dict[str, str]:
 def answer(
     arguments: Sequence[str], limit_s: float, variables: Mapping[str, str] | None = None, python: str = sys.executable
 ) -> dict[str, Any]:
-    """What ``cold_child`` says. Raises StartError where it fails, ends otherwise, or takes longer than ``limit_s``."""
+    """What ``cold.child`` says. Raises StartError where it fails, ends otherwise, or takes longer than ``limit_s``."""
     errors = None if os.environ.get("SAYCLIP_DEBUG") else subprocess.DEVNULL
     try:
         done = subprocess.run(

@@ -1,0 +1,1 @@
+"""Cold starts: fresh processes from nothing to a first result, sayclip beside PyTorch and optimum."""
