@@ -39,6 +39,7 @@ def export_pronunciation(path: Path, out: Path, say: Callable[[str], None] = lam
         "sha256": checkpoint.sha256,
         "format": "safetensors",
         "training": checkpoint.history,
+        "chart_sha256": checkpoint.phonemes["chart_sha256"],
     }
     with place(out) as (fresh, before):
         (fresh / PHONEMES).write_text(json.dumps(checkpoint.phonemes, ensure_ascii=False), encoding="utf-8")

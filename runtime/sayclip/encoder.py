@@ -137,11 +137,20 @@ class Encoder:
         return self._by_length(as_list(texts), self._preparation.texts, run, _TOKENS_AT_ONCE)
 
     def pronunciation(
-        self, ipa: str | Sequence[str] | None = None, *, words: str | Sequence[str] | None = None
+        self,
+        ipa: str | Sequence[str] | None = None,
+        *,
+        words: str | Sequence[str] | None = None,
+        language: str | None = None,
+        nearest: bool = False,
     ) -> Embeddings:
         """Embed pronunciations, given as IPA or as words that espeak-ng turns into IPA.
 
-        Raises PhonemeError for a symbol the encoder does not know, InputError unless exactly one of the two is given,
+        ``language``: of the words, one that the encoder was trained on (default: its first). A symbol that the encoder
+        does not know is refused, naming the nearest one that it knows, by the attributes of the IPA chart; with
+        ``nearest`` that one is taken instead.
+
+        Raises PhonemeError, InputError unless exactly one of ipa and words is given or for another language,
         MissingDependencyError for words without the extra ``[phonemes]``, BundleError, BackendError.
         """
         opened = self._opened("pronunciation")
@@ -153,8 +162,11 @@ class Encoder:
             ids, length = pad(batch, np.int32)
             return opened.run({"phoneme_ids": ids, "length": length})
 
-        spoken = as_list(ipa) if words is None else self._preparation.ipa_of(as_list(words))
-        return self._by_length(spoken, self._preparation.pronunciations, run, _TOKENS_AT_ONCE)
+        if words is None and language is not None:
+            raise InputError("a language is given with IPA, which has none", "leave it out, or give words")
+        spoken = as_list(ipa) if words is None else self._preparation.ipa_of(as_list(words), language)
+        prepare = functools.partial(self._preparation.pronunciations, nearest=nearest)
+        return self._by_length(spoken, prepare, run, _TOKENS_AT_ONCE)
 
     def speech(self, waves: Any, *, sample_rate: int | None = None, branch: str | None = None) -> Embeddings:
         """Embed recordings: paths, or arrays [S] or [S, C] of ``sample_rate`` Hz (default: the encoder's own rate).

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sayclip.bundle.entries import AudioPreprocessing, PhonemePreprocessing, PicturePreprocessing, TextPreprocessing
 from sayclip.bundle.log_mel_entry import LogMelPreprocessing
 from sayclip.bundle.manifest import Manifest
-from sayclip.errors import AudioError, BundleError, SayclipError
+from sayclip.errors import AudioError, BundleError, InputError, SayclipError
 
 if TYPE_CHECKING:
     from sayclip.inputs.audio import AudioSettings
@@ -72,15 +72,23 @@ class Preparation:
         encode = self._tokenizer().encode
         return [np.array(ids, dtype=np.int32) for ids in each(encode, texts, first=first, count=count)]
 
-    def pronunciations(self, ipa: Sequence[str], first: int = 0, count: int = 0) -> list[NDArray[np.int32]]:
-        """Phoneme ids [L] of each IPA string. Raises PhonemeError."""
+    def pronunciations(
+        self, ipa: Sequence[str], first: int = 0, count: int = 0, *, nearest: bool = False
+    ) -> list[NDArray[np.int32]]:
+        """Phoneme ids [L] of each IPA string; with ``nearest`` unknown symbols count as the nearest known ones.
+
+        Raises PhonemeError.
+        """
         context = self._entry("pronunciation", PhonemePreprocessing).context
-        encode = functools.partial(self._inventory().encode, context=context)
+        encode = functools.partial(self._inventory().encode, context=context, nearest=nearest)
         return [np.array(ids, dtype=np.int32) for ids in each(encode, ipa, first=first, count=count)]
 
-    def ipa_of(self, words: Sequence[str]) -> list[str]:
-        """The IPA of each text, by the G2P that the encoder was trained on. Raises MissingDependencyError."""
-        return self._g2p()(list(words))
+    def ipa_of(self, words: Sequence[str], language: str | None = None) -> list[str]:
+        """The IPA of each text by the G2P of the encoder's training, in one of its languages (default: the first).
+
+        Raises MissingDependencyError, InputError for a language that it was not trained on.
+        """
+        return self._g2p(language)(list(words))
 
     def recordings(
         self, sample_rate: int | None, sources: Sequence[Any], first: int = 0, count: int = 0
@@ -171,11 +179,19 @@ class Preparation:
         path = self._manifest.path(how.inventory.file)
         return self._once("pronunciation", lambda: PhonemeInventory.from_file(path))
 
-    def _g2p(self) -> EspeakG2P:
+    def _g2p(self, language: str | None) -> EspeakG2P:
         from sayclip.phonemes.g2p import EspeakG2P
+        from sayclip.phonemes.segments import STRESS
 
         wanted = self._entry("pronunciation", PhonemePreprocessing).g2p
-        g2p = self._once("g2p", lambda: EspeakG2P(wanted.language))
+        if language is not None and language not in wanted.languages:
+            raise InputError(
+                f"language is {language!r}, the pronunciation encoder was trained on {', '.join(wanted.languages)}",
+                "give one of these, or IPA instead of words",
+            )
+        stress = STRESS in self._inventory().symbols
+        chosen = language or wanted.language
+        g2p = self._once(f"g2p {chosen}", lambda: EspeakG2P(chosen, stress=stress))
         if g2p.name != wanted.name:
             raise BundleError(
                 f"the pronunciation encoder was trained on the IPA of {wanted.name!r}, this sayclip has {g2p.name!r}",

@@ -11,7 +11,17 @@ import pytest
 from sayclip.errors import PhonemeError
 from sayclip.phonemes.inventory import PhonemeInventory
 from sayclip.phonemes.segments import Segmenter
-from sayclip_export.phonemes.chart import ATTRIBUTES, MANNERS, PLACES, folded_matrix, load_chart, write_inventory
+from sayclip_export.phonemes.chart import (
+    ATTRIBUTES,
+    MANNERS,
+    PLACES,
+    folded_matrix,
+    inventory_sha256,
+    load_chart,
+    write_inventory,
+)
+
+DEMO = Path(__file__).resolve().parents[2] / "demo" / "sayclip_demo" / "bundle"
 
 # English's 24 consonants: place, manner, voiced; and its vowels: height, backness, round, rhotic.
 CONSONANTS = {
@@ -61,7 +71,7 @@ ENGLISH = [*CONSONANTS, *VOWELS]
 
 def test_size_and_form() -> None:
     chart = load_chart()
-    assert chart.matrix.shape == (len(chart.symbols), len(ATTRIBUTES)) == (114, 28)
+    assert chart.matrix.shape == (len(chart.symbols), len(ATTRIBUTES)) == (143, 31)
     assert chart.matrix.dtype == np.float32
     assert not chart.matrix.flags.writeable
     assert chart.matrix.min() == 0.0
@@ -212,7 +222,7 @@ def test_the_matrix_by_id(tmp_path: Path) -> None:
     chart = load_chart()
     content = write_inventory(tmp_path / "phonemes.json", chart, ENGLISH)
     matrix = folded_matrix(content)
-    assert matrix.shape == (5 + len(ENGLISH), 28)
+    assert matrix.shape == (5 + len(ENGLISH), 31)
     assert matrix.dtype == np.float32
     assert not matrix[:5].any()
     for entry in content["symbols"]:
@@ -225,3 +235,68 @@ def test_a_symbol_that_is_not_on_the_chart_makes_no_inventory(tmp_path: Path) ->
     with pytest.raises(PhonemeError, match="'X' is not on the IPA chart"):
         write_inventory(path, load_chart(), ["p", "X"])
     assert not path.exists()
+
+
+# The consonants of the chart's table (2020), place by place, voiceless and voiced, and the letters beside it.
+PULMONIC = "pb td ʈɖ cɟ kɡ qɢ ʔ m ɱ n ɳ ɲ ŋ ɴ ʙ r ʀ ⱱ ɾ ɽ ɸβ fv θð sz ʃʒ ʂʐ çʝ xɣ χʁ ħʕ hɦ ɬɮ ʋ ɹ ɻ j ɰ l ɭ ʎ ʟ"
+OTHERS = "ʍ w ɥ ʜ ʢ ʡ ɕʑ ɺ ɧ ʘǀǃǂǁ ɓɗʄɠʛ"
+CHART_VOWELS = "iy ɨʉ ɯu ɪʏ ʊ eø ɘɵ ɤo ə ɛœ ɜɞ ʌɔ æ ɐ aɶ ɑɒ"
+AFFRICATES = "pf bv tθ dð ts dz tʃ dʒ tʂ dʐ tɕ dʑ cç ɟʝ kx ɡɣ qχ ɢʁ tɬ dɮ"
+
+
+def test_every_symbol_of_the_ipa_chart_has_attributes() -> None:
+    chart = load_chart()
+    kinds = {name: chart.matrix[:, chart.attributes.index(name)] for name in ("consonant", "vowel", "nasal")}
+    for letters, kind in ((PULMONIC, "consonant"), (OTHERS, "consonant"), (CHART_VOWELS, "vowel")):
+        for symbol in letters.replace(" ", ""):
+            assert kinds[kind][chart.row(symbol)] == 1, symbol
+    for vowel in "ãẽĩõũ":
+        assert (kinds["vowel"][chart.row(vowel)], kinds["nasal"][chart.row(vowel)]) == (1, 1)
+
+
+@pytest.mark.parametrize("symbol", AFFRICATES.split(" "))
+def test_an_affricate_lies_between_its_parts(symbol: str) -> None:
+    chart = load_chart()
+    plosive, fricative = symbol
+    whole = chart.matrix[chart.row(symbol)]
+    manner = [i for i, name in enumerate(chart.attributes) if name.startswith("manner.")]
+    parts = chart.matrix[[chart.row(plosive), chart.row(fricative)]]
+    assert np.allclose(whole[manner], parts[:, manner].mean(0))
+    assert whole[chart.attributes.index("voiced")] == chart.matrix[chart.row(plosive), chart.attributes.index("voiced")]
+    apart = chart.distance(plosive, fricative)
+    assert chart.distance(symbol, plosive) < apart
+    assert chart.distance(symbol, fricative) < apart
+
+
+def test_marks_have_attributes_and_are_no_segments() -> None:
+    chart = load_chart()
+    assert list(chart.marks) == ["ˈ", "ˌ", "ː", "ˑ"]
+    found = {mark: {a: v for a, v in zip(ATTRIBUTES, row, strict=True) if v} for mark, row in chart.marks.items()}
+    assert found == {"ˈ": {"stress": 1}, "ˌ": {"stress": 0.5}, "ː": {"length": 1}, "ˑ": {"length": 0.5}}
+    assert not set(chart.marks) & set(chart.symbols)
+
+
+def test_an_inventory_lists_the_marks_that_are_asked_for(tmp_path: Path) -> None:
+    chart, path = load_chart(), tmp_path / "phonemes.json"
+    content = write_inventory(path, chart, ["a", "p"], ["ː"])
+    inventory = PhonemeInventory(content)
+    assert inventory.symbols == ("p", "a", "ː")
+    assert inventory.encode("paː") == [1, 5, 6, 7, 2]
+    assert folded_matrix(content)[7].tolist() == chart.marks["ː"]
+    assert inventory_sha256(content) == inventory_sha256(json.loads(path.read_text(encoding="utf-8"))) == chart.sha256
+    with pytest.raises(PhonemeError, match="'˥' is no mark"):
+        write_inventory(path, chart, ["a"], ["˥"])
+
+
+def test_bundles_of_an_older_chart_keep_their_meaning() -> None:
+    """The demo's is of a chart without affricates, nasal vowels and marks; its hash still fits its content."""
+    content = json.loads((DEMO / "phonemes.json").read_text(encoding="utf-8"))
+    assert inventory_sha256(content) == content["chart_sha256"] != load_chart().sha256
+    inventory = PhonemeInventory(content)
+    assert inventory.segments("tsaɪt pfeːt ɑ̃ tʃ") == [*"tsaɪt", " ", *"pfet", " ", "ɑ", " ", "tʃ"]
+    chart = load_chart()
+    columns = [chart.attributes.index(name) for name in content["attributes"]]
+    for entry in content["symbols"]:
+        assert chart.matrix[chart.row(entry["symbol"]), columns].tolist() == np.float32(entry["vector"]).tolist()
+    content["symbols"][0]["vector"][0] = 0.5
+    assert inventory_sha256(content) != content["chart_sha256"]

@@ -131,6 +131,15 @@ def fill(key: str, value: float) -> Callable[[dict[str, Tensor], dict[str, str]]
     return lambda tensors, _: tensors[key].fill_(value)
 
 
+def inventory(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Tensor], dict[str, str]], Any]:
+    def apply(_: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        phonemes = json.loads(metadata["phonemes"])
+        change(phonemes)
+        metadata["phonemes"] = json.dumps(phonemes)
+
+    return apply
+
+
 BAD: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, str]], Any], str]] = {
     "another format": (lambda _, m: m.update(format="x"), "has the format 'x', wanted"),
     "no config": (lambda _, m: m.pop("config"), "config is no JSON object"),
@@ -146,6 +155,11 @@ BAD: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, str]], Any], str]] =
     "a key too many": (lambda t, _: t.update(more=torch.zeros(1)), "has the unknown more"),
     "NaN": (fill("tower.projection.weight", float("nan")), "holds NaN or infinity"),
     "another chart": (fill("phonemes.attributes", 0.5), "attributes differ"),
+    "a changed inventory": (inventory(lambda p: p["symbols"][9]["vector"].__setitem__(2, 0.25)), "whose hash it names"),
+    "another hash": (inventory(lambda p: p.update(chart_sha256="0" * 64)), "whose hash it names (000000000000…)"),
+    "marks that are none": (inventory(lambda p: p.update(marks=[])), "whose hash it names"),
+    "an activation": (config(activation="relu"), "activation is 'relu', wanted 'quick_gelu' or 'gelu'"),
+    "languages": (lambda _, m: m.update(g2p=json.dumps(json.loads(m["g2p"]) | {"also": "de"})), "names no g2p"),
 }
 
 

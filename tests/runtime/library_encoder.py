@@ -60,8 +60,10 @@ class ProjectionEncoder:
         rows = [[self._letters[byte] for byte in text.encode()] for text in listed(texts)]
         return unit(np.stack([np.mean(row, axis=0) for row in rows]))
 
-    def pronunciation(self, ipa: Any = None, *, words: Any = None) -> NDArray[np.float32]:
-        return self.text(ipa if words is None else [f"/{word}/" for word in listed(words)])
+    def pronunciation(
+        self, ipa: Any = None, *, words: Any = None, language: str | None = None, nearest: bool = False
+    ) -> NDArray[np.float32]:
+        return self.text(ipa if words is None else [f"/{language or ''}{word}/" for word in listed(words)])
 
     def speech(self, waves: Any, *, sample_rate: int | None = None) -> NDArray[np.float32]:
         rows = []

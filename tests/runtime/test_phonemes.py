@@ -365,3 +365,77 @@ def test_without_the_loader_the_library_of_the_system_is_used_if_any(library: st
     answer = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=60).stdout.strip()
     wanted = "turning words into IPA needs the espeak-ng library: pip install 'sayclip[phonemes]'"
     assert answer == ("ɹɛd" if found else wanted)
+
+
+MARKED = [*KNOWN, "ts", "pf", "ɑ̃", "ɛ̃"]
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> PhonemeInventory:
+    """An inventory with affricates, nasal vowels, stress and length."""
+    path = tmp_path_factory.mktemp("wide") / "phonemes.json"
+    write_inventory(path, load_chart(), MARKED, ["ˈ", "ː"])
+    return PhonemeInventory.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("ipa", "wanted"),
+    [
+        ("tsaɪt", "ts a ɪ t"),
+        ("t͡sat ʦat nʌt.sɛt", "ts a t _ ts a t _ n ʌ t s ɛ t"),
+        ("pfat", "pf a t"),
+        ("dzat", "d z a t"),
+        ("vɛ̃ blɑ̃ bɔ̃", "v ɛ̃ _ b l ɑ̃ _ b ɔ"),
+        ("ʃtaːt ʃtat ʃta:t", "ʃ t a ː t _ ʃ t a t _ ʃ t a ː t"),
+        ("ˈæpəl 'æpəl ˌæpˑəl", "ˈ æ p ə l _ ˈ æ p ə l _ æ p ə l"),
+        ("ɑ̃ː", "ɑ̃ ː"),
+    ],
+)
+def test_what_an_encoder_was_trained_with_is_kept(ipa: str, wanted: str, wide: PhonemeInventory) -> None:
+    assert " ".join("_" if token == " " else token for token in wide.segments(ipa)) == wanted
+    assert len(wide.encode(ipa)) == len(wanted.split()) + 2
+
+
+def test_marks_alone_are_no_sound(wide: PhonemeInventory) -> None:
+    for ipa in ("ˈ", "ː ː", "ˈˈ"):
+        with pytest.raises(PhonemeError, match="holds no sound"):
+            wide.encode(ipa)
+    assert wide.nearest("p") == ("p", 0.0)
+    assert wide.nearest("ã")[0] in ("ɑ̃", "ɛ̃")
+    assert "ː" not in {wide.nearest(symbol)[0] for symbol in load_chart().symbols}
+
+
+def test_the_nearest_known_symbol_is_taken_where_it_is_asked_for(inventory: PhonemeInventory) -> None:
+    assert inventory.encode("ræt", nearest=True) == inventory.encode("ɹæt")
+    assert inventory.encode("ɹXd", nearest=True) == inventory.encode("ɹʃd")
+    assert inventory.encode("ʘβ", nearest=True) == inventory.encode("pv")
+    assert inventory.encode("ɹɛd", nearest=True) == inventory.encode("ɹɛd")
+    with pytest.raises(PhonemeError, match=r"unknown IPA symbol '☃' .* nothing known is near '☃', leave it out"):
+        inventory.encode("r☃", nearest=True)
+
+
+def test_stress_is_marked_where_it_is_asked_for(espeak: EspeakG2P) -> None:
+    assert espeak(["apple pie"]) == ["æpəl paɪ"]
+    assert EspeakG2P(stress=True)(["apple pie"])[0].count("ˈ") >= 1
+
+
+def test_numbers_of_tones_are_no_sounds() -> None:
+    (ipa,) = EspeakG2P("cmn")(["你好"])
+    assert ipa
+    assert not any(character.isdigit() for character in ipa)
+
+
+def test_an_unknown_language_is_answered_with_its_variants(espeak: EspeakG2P) -> None:
+    with pytest.raises(PhonemeError, match=r"no language 'fr': use one such as 'fr-be', 'fr-ch', 'fr-fr'"):
+        EspeakG2P("fr")
+    with pytest.raises(PhonemeError, match=r"no language 'xx': use one such as 'en-us', 'en-gb'"):
+        EspeakG2P("xx")
+
+
+@pytest.mark.parametrize("language", ["de", "fr-fr", "es", "pl", "it", "nl", "pt", "sv"])
+def test_the_chart_has_every_symbol_that_other_languages_get(language: str, espeak: EspeakG2P) -> None:
+    words = ["Apfel", "Zeit", "vin blanc", "pizza", "Bach", "jeu", "czas", "niño", "mañana", "øl", "schön", "pão"]
+    chart = load_chart()
+    segmenter = Segmenter(chart.symbols)
+    for ipa in EspeakG2P(language)(words):
+        assert set(segmenter.split(ipa)) <= {*chart.symbols, " "}, ipa

@@ -18,6 +18,10 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+# Nothing in the weights tells which one a checkpoint was trained with; the wrong one costs about two points of recall.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
 class Attention(nn.Module):
     """Multi-head attention, queries [B,Q,W] on keys [B,T,W] under an additive mask that broadcasts to [B,heads,Q,T].
 

@@ -6,18 +6,17 @@ lengths; padding to 77 is never needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
-from sayclip_export.models.layers import MASKED, Block, QuickGELU, unit
+from sayclip_export.models.layers import ACTIVATIONS, MASKED, Block, unit
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Sizes of a text tower; ``embedding`` is the width of the joint space."""
+    """Sizes of a text tower; ``embedding`` is the width of the joint space, ``activation`` one of ``ACTIVATIONS``."""
 
     vocabulary: int
     width: int = 128
@@ -27,8 +26,10 @@ class TextConfig:
     context: int = 77
     embedding: int = 128
     dropout: float = 0.0
+    activation: str = "quick_gelu"
+    eps: float = 1e-5
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -42,9 +43,10 @@ class TextTower(nn.Module):
 
     causal_mask: Tensor
 
-    def __init__(self, config: TextConfig, activation: Callable[[], nn.Module] = QuickGELU, eps: float = 1e-5) -> None:
+    def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
+        activation, eps = ACTIVATIONS[config.activation], config.eps
         self.token_embedding = nn.Embedding(config.vocabulary, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context, config.width))
         self.blocks = nn.ModuleList(

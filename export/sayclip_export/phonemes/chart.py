@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
@@ -28,7 +28,8 @@ MANNERS = (
     "plosive", "nasal", "trill", "tap", "fricative", "lateral fricative",
     "approximant", "lateral approximant", "click", "implosive",
 )  # fmt: skip
-SCALES = ("voiced", "height", "back", "round", "rhotic")
+SCALES = ("voiced", "height", "back", "round", "rhotic", "nasal", "stress", "length")
+KINDS = ("consonant", "vowel", "mark")
 ATTRIBUTES = (
     "consonant",
     "vowel",
@@ -44,7 +45,8 @@ class Chart:
     """Segments and their attributes.
 
     ``symbols``: V segments; ``attributes``: K names; ``matrix``: float32 [V, K], values in [0, 1];
-    ``names``: the phonetic description of each segment; ``sha256``: of the content, not of the file's comments.
+    ``names``: the phonetic description of each segment; ``marks``: attribute vectors of K numbers by mark of stress or
+    length; ``sha256``: of the content, not of the file's comments.
     """
 
     symbols: list[str]
@@ -52,6 +54,7 @@ class Chart:
     matrix: NDArray[np.float32]
     names: list[str]
     sha256: str
+    marks: Mapping[str, list[float]] = field(default_factory=dict)
     _rows: dict[str, int] = field(init=False, repr=False, compare=False)
     _points: NDArray[np.float64] = field(init=False, repr=False, compare=False)
 
@@ -97,47 +100,73 @@ def load_chart(path: str | os.PathLike[str] | None = None) -> Chart:
         text = Path(path).read_text(encoding="utf-8")
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line and not line.startswith("#")]
     rows = csv.DictReader((line for _, line in lines), delimiter="\t", quoting=csv.QUOTE_NONE)
-    symbols: list[str] = []
-    names: list[str] = []
-    vectors: list[list[float]] = []
+    names: dict[str, str] = {}
+    vectors: dict[str, list[float]] = {}
+    marks: dict[str, list[float]] = {}
     for (number, _), cells in zip(lines[1:], rows, strict=True):
         try:
             symbol = cells["symbol"]
-            if not symbol or symbol in symbols:
+            if not symbol or symbol in vectors or symbol in marks:
                 raise ValueError(f"symbol {symbol!r} is empty or listed twice")
-            vectors.append(_vector(cells))
+            (marks if cells["type"] == "mark" else vectors)[symbol] = _vector(cells)
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise PhonemeError(f"line {number} of the IPA chart is malformed ({error})", "mend the line") from error
-        symbols.append(symbol)
-        names.append(cells["name"])
-    matrix = np.array(vectors, dtype=np.float32).reshape(len(symbols), len(ATTRIBUTES))
+        names[symbol] = cells["name"]
+    symbols = list(vectors)
+    matrix = np.array(list(vectors.values()), dtype=np.float32).reshape(len(symbols), len(ATTRIBUTES))
     matrix.setflags(write=False)
-    content = json.dumps([symbols, ATTRIBUTES, [[round(float(value), 6) for value in row] for row in matrix]])
-    return Chart(symbols, list(ATTRIBUTES), matrix, names, hashlib.sha256(content.encode("ascii")).hexdigest())
+    sha256 = content_sha256(ATTRIBUTES, {s: row.tolist() for s, row in zip(symbols, matrix, strict=True)}, marks)
+    return Chart(symbols, list(ATTRIBUTES), matrix, [names[symbol] for symbol in symbols], sha256, marks)
 
 
-def write_inventory(path: str | os.PathLike[str], chart: Chart, used_symbols: Iterable[str]) -> dict[str, Any]:
+def content_sha256(
+    attributes: Sequence[str], segments: Mapping[str, Sequence[float]], marks: Mapping[str, Sequence[float]]
+) -> str:
+    """SHA-256 (hex) of a chart: K names of attributes, and vectors of K numbers by segment and by mark, in order."""
+    parts = [list(segments), list(attributes), _rounded(segments)]
+    if marks:  # charts of before marks had attributes keep their hash
+        parts += [list(marks), _rounded(marks)]
+    return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
+
+
+def write_inventory(
+    path: str | os.PathLike[str], chart: Chart, used_symbols: Iterable[str], marks: Iterable[str] = ()
+) -> dict[str, Any]:
     """Writes the ``phonemes.json`` of a bundle and returns its content.
 
-    ``used_symbols``: segments the encoder is trained on; they get the ids 5, 6, … in the chart's order. The others
-    are listed without an id, so that the runtime can name the nearest known one. ``PhonemeError`` when one of them is
-    not on the chart.
+    ``used_symbols``: segments the encoder is trained on; they get the ids 5, 6, … in the chart's order, and after them
+    the ``marks`` of stress and length that it is trained with. The other segments are listed without an id, so that the
+    runtime can name the nearest known one. ``PhonemeError`` when a symbol is not on the chart.
     """
     used = {chart.symbols[chart.row(symbol)] for symbol in used_symbols if symbol != " "}
-    ids = {symbol: len(SPECIAL) + n for n, symbol in enumerate(s for s in chart.symbols if s in used)}
+    chosen = set(marks)
+    if chosen - chart.marks.keys():
+        raise PhonemeError(f"{min(chosen - chart.marks.keys())!r} is no mark of the IPA chart", "add a line for it")
+    numbered = [*(s for s in chart.symbols if s in used), *(mark for mark in chart.marks if mark in chosen)]
+    ids = {symbol: len(SPECIAL) + n for n, symbol in enumerate(numbered)}
+    vectors = dict(zip(chart.symbols, chart.matrix.tolist(), strict=True)) | {m: chart.marks[m] for m in chosen}
+    listed = [*chart.symbols, *(mark for mark in chart.marks if mark in chosen)]
     inventory: dict[str, Any] = {
         "chart_sha256": chart.sha256,
         "attributes": list(chart.attributes),
         "special": dict(SPECIAL),
+        "marks": {mark: list(vector) for mark, vector in chart.marks.items()},
         "symbols": [
-            {"symbol": symbol, "id": ids.get(symbol), "vector": [round(float(value), 6) for value in vector]}
-            for symbol, vector in zip(chart.symbols, chart.matrix, strict=True)
+            {"symbol": symbol, "id": ids.get(symbol), "vector": [round(value, 6) for value in vectors[symbol]]}
+            for symbol in listed
         ],
     }
     entries = ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in inventory["symbols"])
     head = json.dumps({key: value for key, value in inventory.items() if key != "symbols"}, ensure_ascii=False)
     Path(path).write_text(f'{head[:-1]}, "symbols": [\n  {entries}\n]}}\n', encoding="utf-8")
     return inventory
+
+
+def inventory_sha256(inventory: Mapping[str, Any]) -> str:
+    """The hash of the chart that the content of a ``phonemes.json`` holds, to be held against its ``chart_sha256``."""
+    marks = inventory.get("marks", {})
+    segments = {entry["symbol"]: entry["vector"] for entry in inventory["symbols"] if entry["symbol"] not in marks}
+    return content_sha256(inventory["attributes"], segments, marks)
 
 
 def folded_matrix(inventory: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -149,19 +178,24 @@ def folded_matrix(inventory: Mapping[str, Any]) -> NDArray[np.float32]:
     return matrix
 
 
+def _rounded(vectors: Mapping[str, Sequence[float]]) -> list[list[float]]:
+    return [[round(float(value), 6) for value in vector] for vector in vectors.values()]
+
+
 def _vector(cells: Mapping[str, str]) -> list[float]:
     if None in cells or None in cells.values():
         raise ValueError("too few or too many columns")
     kind = cells["type"]
-    if kind not in ("consonant", "vowel"):
-        raise ValueError(f"type is {kind!r}, wanted consonant or vowel")
+    if kind not in KINDS:
+        raise ValueError(f"type is {kind!r}, wanted {', '.join(KINDS)}")
     place, manner = _shares(cells["place"], PLACES), _shares(cells["manner"], MANNERS)
     wanted = 1.0 if kind == "consonant" else 0.0
     if abs(sum(place) - wanted) > 1e-9 or abs(sum(manner) - wanted) > 1e-9:
         raise ValueError(f"shares of place and of manner of a {kind} add up to {wanted:g}")
-    scales = [0.0 if cells[scale] == "-" else float(Fraction(cells[scale])) for scale in SCALES]
+    # A chart may lack a scale that later ones have.
+    scales = [0.0 if cells.get(scale, "-") == "-" else float(Fraction(cells[scale])) for scale in SCALES]
     if not all(0.0 <= value <= 1.0 for value in scales):
-        raise ValueError("voiced, height, back, round and rhotic are between 0 and 1")
+        raise ValueError(f"{', '.join(SCALES)} are between 0 and 1")
     # Six decimals, as in phonemes.json: training and run time then see the same numbers.
     return [float(kind == "consonant"), float(kind == "vowel"), *place, *manner, *(round(value, 6) for value in scales)]
 

@@ -1,7 +1,8 @@
 """The file of a trained pronunciation encoder: safetensors, with all that makes an encoder of it in the metadata.
 
-``sayclip train demo`` writes it. Keys of the metadata: ``format``; ``config``, ``phonemes`` (the content of
-phonemes.json), ``g2p`` as JSON; ``space``, the embedding space it was trained for; ``history``.
+``sayclip train demo`` and ``sayclip train pronunciation`` write it. Keys of the metadata: ``format``; ``config``,
+``phonemes`` (the content of phonemes.json), ``g2p`` as JSON; ``space``, the embedding space it was trained for;
+``history``.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from sayclip.bundle.entries import G2P
 from sayclip.bundle.files import sha256_of
 from sayclip.errors import BundleError
 from sayclip.phonemes.inventory import PhonemeInventory
+from sayclip_export.models.layers import ACTIVATIONS
 from sayclip_export.models.text import PronunciationTower, TextConfig
-from sayclip_export.phonemes.chart import folded_matrix
+from sayclip_export.phonemes.chart import folded_matrix, inventory_sha256
 from sayclip_export.readers.errors import CheckpointError, refuse
 from sayclip_export.readers.settings import Settings
 from sayclip_export.readers.tensors import as_float32, read_safetensors
 
 FORMAT = "sayclip-pronunciation-1"
-LARGEST = 4096  # of every size
+LARGEST = 8192  # of every size
 _UNUSED = "tower.token_embedding.weight"  # phonemes bring their own table
 _REMEDY = "name a file that `sayclip train` wrote"
 
@@ -74,21 +76,35 @@ def read_pronunciation(path: Path) -> PronunciationCheckpoint:
         inventory = PhonemeInventory(phonemes, where=f"{path}: phonemes")
     except BundleError as error:
         raise CheckpointError(error.problem, _REMEDY) from None
+    if _chart_of(phonemes) != inventory.chart_sha256:
+        raise refuse(
+            f"{path}: the chart in phonemes is not the one whose hash it names ({inventory.chart_sha256[:12]}…)",
+            _REMEDY,
+        )
     if inventory.size != config.vocabulary:
         raise refuse(f"{path} knows {inventory.size} phonemes, its config says {config.vocabulary}", _REMEDY)
     g2p = _json(metadata, "g2p", path)
-    names = [g2p.get(key) for key in ("name", "version", "language")]
-    if not all(isinstance(name, str) for name in names) or not metadata.get("space"):
+    name, version, language = (g2p.get(key) for key in ("name", "version", "language"))
+    also = g2p.get("also", [])
+    strings = isinstance(also, list) and all(isinstance(text, str) for text in [name, version, language, *also])
+    if not strings or not metadata.get("space"):
         raise refuse(f"{path} names no g2p with version and language, or no space", _REMEDY)
     tower = _tower(config, np.asarray(folded_matrix(phonemes)), tensors, path)
     return PronunciationCheckpoint(
         tower,
         phonemes,
-        G2P(*map(str, names)),
+        G2P(str(name), str(version), str(language), tuple(also)),
         metadata["space"],
         metadata.get("history", ""),
         sha256_of(path),
     )
+
+
+def _chart_of(phonemes: Mapping[str, Any]) -> str:
+    try:
+        return inventory_sha256(phonemes)
+    except (AttributeError, KeyError, TypeError, ValueError):  # marks that are none
+        return ""
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -115,8 +131,14 @@ def _json(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, Any]:
 
 
 def _config(settings: Settings) -> TextConfig:
-    sizes = [field.name for field in fields(TextConfig) if field.name != "dropout"]
-    config = TextConfig(**{name: settings.integer(name, 0, LARGEST) for name in sizes})
+    others = ("dropout", "activation", "eps")
+    sizes = [field.name for field in fields(TextConfig) if field.name not in others]
+    activation = settings.choice("activation", "quick_gelu", ACTIVATIONS)
+    config = TextConfig(
+        **{name: settings.integer(name, 0, LARGEST) for name in sizes},
+        activation=activation,
+        eps=settings.number("eps", 1e-5),
+    )
     if config.width % config.heads:
         raise refuse(f"{settings.where} has width {config.width} for {config.heads} heads, wanted a multiple", _REMEDY)
     return config

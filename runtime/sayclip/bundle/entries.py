@@ -155,11 +155,21 @@ class TextPreprocessing:
 
 @dataclass(frozen=True)
 class G2P:
-    """The grapheme-to-phoneme converter that made the IPA an encoder was trained on."""
+    """The grapheme-to-phoneme converter that made the IPA an encoder was trained on.
+
+    ``language``: the one that words are read in unless another is asked for, such as ``en-us``; ``also``: further ones
+    that the encoder was trained on.
+    """
 
     name: str
     version: str
     language: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """All languages that the encoder was trained on."""
+        return (self.language, *self.also)
 
 
 @dataclass(frozen=True)
@@ -174,9 +184,12 @@ class PhonemePreprocessing:
     @classmethod
     def from_fields(cls, data: Fields) -> PhonemePreprocessing:
         g2p = data.object("g2p")
+        also = g2p.items("also")
+        if not all(isinstance(language, str) and language for language in also):
+            raise g2p.wrong("also", "a list of languages")
         return cls(
             FileEntry.from_fields(data.object("inventory")),
-            G2P(g2p.text("name"), g2p.text("version", ""), g2p.text("language", "en-us")),
+            G2P(g2p.text("name"), g2p.text("version", ""), g2p.text("language", "en-us"), tuple(also)),
             data.integer("context", 77, low=3, high=65536),
         )
 

@@ -21,6 +21,7 @@ ENCODER_OF = {
     "image": "image",
     "ipa": "pronunciation",
     "words": "pronunciation",
+    "sounds_like": "",  # one or two, by their shares
 }
 MODALITIES = tuple(ENCODER_OF)
 
@@ -33,6 +34,21 @@ def add(commands: Any) -> None:
     parser.add_argument("--image", metavar="PICTURE", action="append", help="a picture that looks like it")
     parser.add_argument("--ipa", metavar="IPA", action="append", help="its pronunciation, such as 'ɹɛd æpəl'")
     parser.add_argument("--words", metavar="WORDS", action="append", help="words to pronounce by espeak-ng")
+    parser.add_argument(
+        "--sounds-like",
+        metavar="SPELLING",
+        action="append",
+        help="a spelling that sounds right, such as 'aple': read aloud by espeak-ng, and as text",
+    )
+    parser.add_argument(
+        "--sound-share",
+        type=share,
+        metavar="SHARE",
+        help="how much of --sounds-like is its sound, from 0 to 1; the rest is its spelling",
+    )
+    parser.add_argument(
+        "--language", metavar="CODE", help="of --words and --sounds-like, such as de (default: the encoder's first)"
+    )
     parser.add_argument(
         "--weights", type=weights, default={}, metavar="NAME=NUMBER,…", help="such as text=1,speech=0.5"
     )
@@ -54,12 +70,23 @@ def positive(text: str) -> int:
     return number
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return number
+
+
 def weights(text: str) -> dict[str, float]:
     """``text=1,speech=0.5`` as a dictionary."""
     found: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = part.partition("=")
-        name = name.strip()
+        name = name.strip().replace("-", "_")  # as its option is written
         try:
             value = float(number)
         except ValueError:
@@ -75,17 +102,22 @@ def run(arguments: argparse.Namespace) -> int:
     asked: dict[str, Any] = {name: getattr(arguments, name) for name in MODALITIES}
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked:
-        arguments.parser.error("nothing to search for, give a text, --speech, --image, --ipa or --words")
+        arguments.parser.error("nothing to search for, give a text, --speech, --image, --ipa, --words or --sounds-like")
     unused = sorted(set(arguments.weights) - set(asked))
     if unused:
         arguments.parser.error(f"--weights names {unused[0]}, but no {unused[0]} is asked for")
+    if arguments.sound_share is not None and "sounds_like" not in asked:
+        arguments.parser.error("--sound-share is given without --sounds-like")
+    if arguments.language is not None and not {"words", "sounds_like"} & asked.keys():
+        arguments.parser.error("--language is given without --words or --sounds-like")
+    reading = {"language": arguments.language, "sound_share": arguments.sound_share}
     from sayclip.encoder import load
 
     with load(arguments.bundle) as encoder:
-        with open_library(arguments.library, encoder, asked) as library:
-            for name in {ENCODER_OF[modality] for modality in asked}:
+        with open_library(arguments.library, encoder, asked, reading) as library:
+            for name in sorted(_needed(asked, arguments.sound_share)):
                 encoder.open(name)  # so that the time of encoding is not that of loading
-            result = library.search(**asked, weights=arguments.weights or None, k=arguments.k)
+            result = library.search(**asked, **reading, weights=arguments.weights or None, k=arguments.k)
             path, held = str(library.path), len(library)
         engines = {
             name: {"backend": engine["backend"], "precision": engine["precision"], "threads": engine["threads"]}
@@ -104,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def open_library(name: str | None, encoder: Encoder, asked: dict[str, Any]) -> Library:
+def open_library(name: str | None, encoder: Encoder, asked: dict[str, Any], reading: dict[str, Any]) -> Library:
     """The library that is named, else the user's own unless it is empty, else the demo's. Raises LibraryError."""
     from sayclip.library import Library
 
@@ -121,15 +153,25 @@ def open_library(name: str | None, encoder: Encoder, asked: dict[str, Any]) -> L
     if pictures is None:
         raise LibraryError(f"there is no library at {default} yet", "make one with `sayclip index PATH`")
     if not places.demo_is_ready(encoder):
-        _refuse_bad_queries(encoder, asked)
+        _refuse_bad_queries(encoder, asked, reading)
     return places.open_demo_library(encoder, pictures)
 
 
-def _refuse_bad_queries(encoder: Encoder, asked: dict[str, Any]) -> None:
+def _refuse_bad_queries(encoder: Encoder, asked: dict[str, Any], reading: dict[str, Any]) -> None:
     """Encode once before the demo's pictures are indexed, so that a bad recording is not reported after that."""
-    from sayclip.library.queries import encode_queries
+    from sayclip.library.queries import Reading, encode_queries
 
-    encode_queries(asked, encoder, encoder.width)
+    encode_queries(asked, encoder, encoder.width, reading=Reading(**reading))
+
+
+def _needed(asked: dict[str, Any], sound_share: float | None) -> set[str]:
+    """The encoders that what is asked goes through."""
+    from sayclip.library import sounds_like
+
+    names = {ENCODER_OF[modality] for modality in asked} - {""}
+    if "sounds_like" in asked:
+        names |= set(sounds_like.encoders_for(sounds_like.checked_share(sound_share)))
+    return names
 
 
 def print_table(result: SearchResult) -> None:

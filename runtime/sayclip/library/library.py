@@ -16,7 +16,7 @@ from sayclip.library.base import OpenLibrary
 from sayclip.library.checks import checked_details, cosine, whole_number
 from sayclip.library.exact import Scores
 from sayclip.library.log import warning
-from sayclip.library.queries import encode_queries, unit_vectors
+from sayclip.library.queries import Reading, encode_queries, unit_vectors
 from sayclip.library.records import AddReport, Hit, Item, SearchResult, hit
 
 if TYPE_CHECKING:
@@ -131,7 +131,10 @@ class Library(OpenLibrary):
         ipa: str | Sequence[str] | None = None,
         words: str | Sequence[str] | None = None,
         vector: Any = None,
+        sounds_like: str | Sequence[str] | None = None,
         sample_rate: int | None = None,
+        language: str | None = None,
+        sound_share: float | None = None,
         weights: Mapping[str, float | Sequence[float]] | None = None,
         k: int = 10,
         min_score: float | None = None,
@@ -139,9 +142,14 @@ class Library(OpenLibrary):
         """Find the `k` items nearest to what is asked, best first; equal scores by item id.
 
         Each of text, speech (paths or arrays `[S]` or `[S, C]` at `sample_rate`), image, ipa, words (said aloud in
-        IPA) and vector takes one query or a list, and all that are given are fused: their embeddings are summed by
-        weight and brought to length 1. `weights` names a modality and gives a number, or one for each of its
-        queries; the default is 1, and a negative weight pushes away. `min_score` leaves out hits below a cosine.
+        IPA), vector and sounds_like takes one query or a list, and all that are given are fused: their embeddings
+        are summed by weight and brought to length 1. `weights` names a modality and gives a number, or one for each
+        of its queries; the default is 1, and a negative weight pushes away. `min_score` leaves out hits below a
+        cosine.
+
+        sounds_like is a spelling that sounds right, such as "aple": its sound counts by `sound_share`, from 0 to 1,
+        and the spelling itself by the rest (default: `sayclip.library.sounds_like.SOUND_SHARE`). `language`: of the
+        words and spellings, one that the pronunciation encoder was trained on (default: its first).
 
         Raises `InputError` for a query, weight or `k` of no use, and `BundleError` for an encoder that is missing.
         """
@@ -149,7 +157,9 @@ class Library(OpenLibrary):
         least = cosine(min_score)
         start = time.perf_counter()
         asked = {"text": text, "speech": speech, "image": image, "ipa": ipa, "words": words, "vector": vector}
-        query = encode_queries(asked, self._encoder, self.width, weights=weights, sample_rate=sample_rate)
+        asked["sounds_like"] = sounds_like
+        reading = Reading(sample_rate, language, sound_share)
+        query = encode_queries(asked, self._encoder, self.width, weights=weights, reading=reading)
         encoded = time.perf_counter()
         hits = self._hits(query.vector, k, least)
         return SearchResult(

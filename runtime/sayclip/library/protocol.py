@@ -34,8 +34,13 @@ class EncoderLike(Protocol):
     def text(self, texts: Any, /) -> NDArray[np.float32]:
         """Embed one text or a list of texts."""
 
-    def pronunciation(self, ipa: Any = None, *, words: Any = None) -> NDArray[np.float32]:
-        """Embed IPA strings, or words that are turned into IPA first."""
+    def pronunciation(
+        self, ipa: Any = None, *, words: Any = None, language: str | None = None, nearest: bool = False
+    ) -> NDArray[np.float32]:
+        """Embed IPA strings, or words (of a `language`) that are turned into IPA first.
+
+        With `nearest` a symbol that is not known counts as the nearest that is.
+        """
 
     def speech(self, waves: Any, /, *, sample_rate: int | None = None) -> NDArray[np.float32]:
         """Embed one recording or a list of recordings (paths, arrays)."""

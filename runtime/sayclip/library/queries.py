@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sayclip.errors import BundleError, InputError, LibraryError
+from sayclip.library import sounds_like
 from sayclip.library.checks import finite_number
 from sayclip.library.finding import printable
 from sayclip.library.protocol import EncoderLike
@@ -21,6 +22,7 @@ ENCODER_OF = {
     "ipa": "pronunciation",
     "words": "pronunciation",
     "vector": None,
+    "sounds_like": "text",  # and pronunciation, by their shares
 }
 _CANCELLED = 1e-6
 
@@ -32,13 +34,22 @@ class Query(NamedTuple):
     parts: list[dict[str, Any]]
 
 
+class Reading(NamedTuple):
+    """How what is asked is to be read: the recordings' `sample_rate` in Hz, the `language` of words and spellings,
+    and the share of sound in a query by `sounds_like` (None: the default of each)."""
+
+    sample_rate: int | None = None
+    language: str | None = None
+    sound_share: float | None = None
+
+
 def encode_queries(
     asked: Mapping[str, Any],
     encoder: EncoderLike | None,
     width: int,
     *,
     weights: Mapping[str, float | Sequence[float]] | None = None,
-    sample_rate: int | None = None,
+    reading: Reading = Reading(),  # noqa: B008 (immutable)
 ) -> Query:
     """Encode what is asked by modality (one value or a list each; None is passed over) and fuse it by weight.
 
@@ -52,15 +63,21 @@ def encode_queries(
     if not given:
         raise InputError("nothing to search for", f"give at least one of {', '.join(ENCODER_OF)}")
     factors = _factors(given, weights or {})
+    share = sounds_like.checked_share(reading.sound_share)
+    if reading.sound_share is not None and "sounds_like" not in given:
+        raise InputError("sound_share is given and sounds_like is not", "leave it out, or ask by sounds_like")
+    if reading.language is not None and not {"words", "sounds_like"} & given.keys():
+        raise InputError(f"language is {reading.language!r}, but no words are asked for", "leave it out, or give words")
     for modality in given:
-        _require(modality, encoder)
+        _require(modality, encoder, share)
     total = np.zeros(width)
     parts: list[dict[str, Any]] = []
     for modality, values in given.items():
-        rows = _embedded(modality, values, encoder, width, sample_rate)
+        rows = _embedded(modality, values, encoder, width, reading, share)
         total += np.asarray(factors[modality]) @ rows
+        more = {"sound_share": share} if modality == "sounds_like" else {}
         for value, weight in zip(values, factors[modality], strict=True):
-            parts.append({"modality": modality, "query": _shown(value), "weight": weight})
+            parts.append({"modality": modality, "query": _shown(value), "weight": weight, **more})
     length = float(np.linalg.norm(total))
     if length < _CANCELLED:
         raise InputError("the queries cancel each other out", "give other weights")
@@ -86,30 +103,42 @@ def unit_vectors(value: object, width: int, name: str = "vector") -> NDArray[np.
 
 
 def _embedded(
-    modality: str, values: list[Any], encoder: EncoderLike | None, width: int, sample_rate: int | None
+    modality: str, values: list[Any], encoder: EncoderLike | None, width: int, reading: Reading, share: float
 ) -> NDArray[np.float64]:
     if modality == "vector":
         return np.concatenate([unit_vectors(value, width) for value in values])
     assert encoder is not None  # `_require` saw to it
+    if modality == "sounds_like":
+        found = sounds_like.embed(values, encoder, share, reading.language)
+        units = {name: _checked(rows, values, width, modality, name) for name, rows in found.items()}
+        if len(units) == 1:
+            return next(iter(units.values()))
+        return sounds_like.blend(units["text"], units["pronunciation"], share)
     if modality == "text":
         rows = encoder.text(values)
     elif modality == "speech":
-        rows = encoder.speech(values, sample_rate=sample_rate)
+        rows = encoder.speech(values, sample_rate=reading.sample_rate)
     elif modality == "image":
         rows = encoder.image(values)
     elif modality == "ipa":
         rows = encoder.pronunciation(values)
-    else:
+    elif reading.language is None:
         rows = encoder.pronunciation(words=values)
+    else:
+        rows = encoder.pronunciation(words=values, language=reading.language)
+    return _checked(rows, values, width, modality, str(ENCODER_OF[modality]))
+
+
+def _checked(rows: NDArray[Any], values: list[Any], width: int, modality: str, name: str) -> NDArray[np.float64]:
     if rows.shape != (len(values), width):
         raise BundleError(
-            f"the {ENCODER_OF[modality]} encoder gave {list(rows.shape)}, wanted [{len(values)}, {width}]",
+            f"the {name} encoder gave {list(rows.shape)}, wanted [{len(values)}, {width}]",
             "load the bundle that made the library",
         )
     return unit_vectors(rows, width, f"the embedding of the {modality} query")
 
 
-def _require(modality: str, encoder: EncoderLike | None) -> None:
+def _require(modality: str, encoder: EncoderLike | None, share: float) -> None:
     name = ENCODER_OF[modality]
     if name is None:
         return
@@ -118,12 +147,13 @@ def _require(modality: str, encoder: EncoderLike | None) -> None:
             f"the library was opened without an encoder, so it cannot take {modality}",
             "open it with one, or search by vector",
         )
-    if name not in encoder.names:
-        has = ", ".join(encoder.names) or "no encoder"
-        raise BundleError(
-            f"searching by {modality} needs the {name} encoder, the bundle has {has}",
-            f"load a bundle of space {encoder.space} that has it, or ask in another way",
-        )
+    for needed in sounds_like.encoders_for(share) if modality == "sounds_like" else (name,):
+        if needed not in encoder.names:
+            has = ", ".join(encoder.names) or "no encoder"
+            raise BundleError(
+                f"searching by {modality} needs the {needed} encoder, the bundle has {has}",
+                f"load a bundle of space {encoder.space} that has it, or ask in another way",
+            )
 
 
 def _listed(modality: str, value: Any) -> list[Any]:

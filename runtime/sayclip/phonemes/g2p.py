@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,23 +20,24 @@ from sayclip.errors import MissingDependencyError, PhonemeError
 MAX_CHARACTERS = 10_000
 _INSTALL = "pip install 'sayclip[phonemes]'"
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f]+")
-_INVISIBLE = re.compile("[\u200b-\u200d\u2060\ufeff]")
+_NO_SOUNDS = re.compile("[\u200b-\u200d\u2060\ufeff0-9]")  # invisible characters, and numbers of tones
 _STARTING = threading.Lock()  # the paths of the library are class attributes of phonemizer's wrapper
 
 
 class EspeakG2P:
-    """English words to IPA without stress marks.
+    """Words to IPA, with marks of stress or (the default) without.
 
-    ``name`` is ``"espeak-ng"``, ``version`` the library's (``"1.52.0"``), ``language`` a code such as ``"en-us"``.
+    ``name`` is ``"espeak-ng"``, ``version`` the library's (``"1.52.0"``), ``language`` a code such as ``"en-us"`` or
+    ``"de"``, ``stress`` whether ``ˈ`` and ``ˌ`` are written.
     The library and data of ``espeakng-loader`` are used where installed, else those of the system; the environment
     variable ``PHONEMIZER_ESPEAK_LIBRARY`` goes before both.
     """
 
     name = "espeak-ng"
 
-    def __init__(self, language: str = "en-us") -> None:
+    def __init__(self, language: str = "en-us", *, stress: bool = False) -> None:
         """``MissingDependencyError`` without phonemizer or espeak-ng; ``PhonemeError`` for an unknown language."""
-        self.language = language
+        self.language, self.stress = language, stress
         self._idle: list[Any] = []
         self._logger = logging.getLogger("sayclip.phonemes")
         self._logger.addHandler(logging.NullHandler())
@@ -58,7 +59,7 @@ class EspeakG2P:
             with self._backend() as backend:
                 answers = backend.phonemize([cleaned[place] for place in spoken], strip=True)
             for place, ipa in zip(spoken, answers, strict=True):
-                result[place] = _BLANKS.sub(" ", _INVISIBLE.sub("", ipa)).strip()
+                result[place] = _BLANKS.sub(" ", _NO_SOUNDS.sub("", ipa)).strip()
         return result
 
     @staticmethod
@@ -106,6 +107,17 @@ class EspeakG2P:
                     EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
             if not EspeakBackend.is_available():
                 raise MissingDependencyError("turning words into IPA needs the espeak-ng library", _INSTALL)
-            if not EspeakBackend.is_supported_language(self.language):
-                raise PhonemeError(f"espeak-ng has no language {self.language!r}", "use one such as 'en-us' or 'en-gb'")
-            return EspeakBackend(self.language, with_stress=False, language_switch="remove-flags", logger=self._logger)
+            known = EspeakBackend.supported_languages()
+            if self.language not in known:
+                raise PhonemeError(
+                    f"espeak-ng has no language {self.language!r}", f"use {_alike(self.language, known)}"
+                )
+            return EspeakBackend(
+                self.language, with_stress=self.stress, language_switch="remove-flags", logger=self._logger
+            )
+
+
+def _alike(language: str, known: Iterable[str]) -> str:
+    """Codes of the same language as a hint, or English ones where there are none."""
+    alike = sorted(code for code in known if code.partition("-")[0] == language.lower().partition("-")[0])
+    return f"one such as {', '.join(map(repr, alike[:4] or ('en-us', 'en-gb')))}"

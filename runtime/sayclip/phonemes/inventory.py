@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from sayclip.errors import BundleError, PhonemeError
 from sayclip.phonemes.distance import distances, metric_coordinates
 from sayclip.phonemes.lookalikes import lookalike
-from sayclip.phonemes.segments import WORD_BOUNDARY, Segmenter
+from sayclip.phonemes.segments import MARKS, WORD_BOUNDARY, Segmenter, is_composite
 
 MAX_CHARACTERS = 10_000
 SPECIAL = {"<pad>": 0, "<sot>": 1, "<eot>": 2, WORD_BOUNDARY: 3, "<unk>": 4}
+_SOUNDS = ("consonant", "vowel")  # attributes of which a mark has none
 _MIN_CONTEXT = 3
 _NAMED = 5  # unknown symbols named in one message
 _REMEDY = "export or train the pronunciation encoder anew"
@@ -30,8 +31,9 @@ _REMEDY = "export or train the pronunciation encoder anew"
 class PhonemeInventory:
     """Segments and ids of one pronunciation encoder; the same object may be used by several threads.
 
-    ``symbols``: known segments by id, from id 5 on; ``size``: number of ids; ``attributes``: names of the K
-    attributes; ``chart_sha256``: of the chart it was made from.
+    ``symbols``: known segments by id, from id 5 on, among them the marks of stress and length that the encoder was
+    trained with; ``size``: number of ids; ``attributes``: names of the K attributes; ``chart_sha256``: of the chart it
+    was made from.
     """
 
     def __init__(self, content: Mapping[str, Any], *, where: str = "the phoneme inventory") -> None:
@@ -49,7 +51,7 @@ class PhonemeInventory:
         problem = ""
         if special != SPECIAL:
             problem = f"its special ids are {special}, wanted {SPECIAL}"
-        elif not ids or len({symbol for symbol, _ in entries}) != len(entries):
+        elif not ids.keys() - set(MARKS) or len({symbol for symbol, _ in entries}) != len(entries):
             problem = "no symbol has an id, or one is listed twice"
         elif any(type(number) is not int for number in ids.values()) or sorted(ids.values()) != list(
             range(first, first + len(ids))
@@ -58,8 +60,14 @@ class PhonemeInventory:
         elif vectors.shape != (len(entries), len(self.attributes)) or not np.isfinite(vectors).all():
             wanted = (len(entries), len(self.attributes))
             problem = f"its vectors have the shape {vectors.shape}, wanted {wanted} and finite"
-        self._segmenter = Segmenter(symbol for symbol, _ in entries)
-        unreachable = next((symbol for symbol, _ in entries if self._segmenter.split(symbol) != [symbol]), None)
+        # What is made of simpler segments is read as these where the encoder does not know the whole.
+        read = [s for s, number in entries if number is not None or not (is_composite(s) or s in MARKS)]
+        self._segmenter = Segmenter(read)
+        unreachable = next((symbol for symbol in read if self._segmenter.split(symbol) != [symbol]), None)
+        if not problem and unreachable is None:
+            sounds = [column for column, name in enumerate(self.attributes) if name in _SOUNDS]
+            rows = [row for row, (symbol, _) in enumerate(entries) if symbol in MARKS]
+            unreachable = next((entries[row][0] for row in rows if not sounds or vectors[row, sounds].any()), None)
         if not problem and unreachable is not None:
             problem = f"{unreachable!r} is listed as a segment and is none"
         if problem:
@@ -70,10 +78,10 @@ class PhonemeInventory:
         self._ids = {**ids, WORD_BOUNDARY: SPECIAL[WORD_BOUNDARY]}
         points = metric_coordinates(vectors, self.attributes)
         self._points: dict[str, NDArray[np.float64]] = {
-            symbol: point for (symbol, _), point in zip(entries, points, strict=True)
+            symbol: point for (symbol, _), point in zip(entries, points, strict=True) if symbol not in MARKS
         }
         # In the order of the chart, so that the first of equally near ones is the same as in training.
-        self._known = [symbol for symbol, number in entries if number is not None]
+        self._known = [symbol for symbol, number in entries if number is not None and symbol not in MARKS]
         self._known_points = np.stack([self._points[symbol] for symbol in self._known])
 
     @classmethod
@@ -99,22 +107,27 @@ class PhonemeInventory:
                 f"the IPA has {len(ipa):,} characters, at most {MAX_CHARACTERS:,} are taken", "give a few words"
             )
         tokens = self._segmenter.split(ipa)
-        if not tokens:
+        if all(token in MARKS or token == WORD_BOUNDARY for token in tokens):
             raise PhonemeError(f"the IPA {ipa[:20]!r} holds no sound", "give at least one segment, e.g. 'ɹɛd æpəl'")
         return tokens
 
-    def encode(self, ipa: str, *, context: int = 77) -> list[int]:
+    def encode(self, ipa: str, *, context: int = 77, nearest: bool = False) -> list[int]:
         """Ids ``[sot, …, eot]``, at most ``context`` of them; longer IPA is cut and keeps its end of text.
 
-        ``PhonemeError`` when a symbol is not known, naming each with the nearest known one; also as ``segments``.
+        ``PhonemeError`` when a symbol is not known, naming each with the nearest known one; also as ``segments``. With
+        ``nearest`` that one is taken, and only what is near nothing is refused.
         """
         if context < _MIN_CONTEXT:
             raise ValueError(f"context is {context}, wanted at least {_MIN_CONTEXT}")
         tokens = self.segments(ipa)
         unknown = list(dict.fromkeys(token for token in tokens if token not in self._ids))
-        if unknown:
-            raise self._refusal(unknown, ipa)
-        ids = [self._ids[token] for token in tokens[: context - 2]]
+        stands_for: dict[str, str] = {}
+        for token in unknown if nearest else []:
+            with suppress(PhonemeError):
+                stands_for[token] = self.nearest(token)[0]
+        if len(stands_for) < len(unknown):
+            raise self._refusal([token for token in unknown if token not in stands_for], ipa)
+        ids = [self._ids[stands_for.get(token, token)] for token in tokens[: context - 2]]
         return [SPECIAL["<sot>"], *ids, SPECIAL["<eot>"]]
 
     def nearest(self, symbol: str) -> tuple[str, float]:
@@ -122,8 +135,10 @@ class PhonemeInventory:
 
         A symbol that is not on the chart stands for the one it looks like; ``PhonemeError`` when there is none.
         """
-        parts = self._segmenter.split(symbol)
-        stand_in = parts[0] if len(parts) == 1 else symbol
+        stand_in = symbol
+        if stand_in not in self._points:
+            parts = self._segmenter.split(symbol)
+            stand_in = parts[0] if len(parts) == 1 else symbol
         if stand_in not in self._points:
             stand_in = lookalike(stand_in, self._points) or ""
         if not stand_in:

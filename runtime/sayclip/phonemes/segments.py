@@ -3,10 +3,12 @@
 The same rules serve training and run time, so they live here and nowhere else:
 
 - text is read in Unicode's decomposed form (NFD), the longest symbol of the chart first;
-- an affricate ``tʃ`` or ``dʒ`` is one segment with or without a tie bar or as a ligature; other affricates are two;
-- length, tone, tie bars, invisible characters and the diacritics of narrow transcription are dropped:
-  ``ɑː`` = ``ɑ``, ``t̪`` = ``t``, ``ɑ̃`` = ``ɑ``, ``kʰ`` = ``k``;
+- an affricate that the chart lists (``tʃ``, ``dʒ``; newer charts have ``ts`` and others) is one segment with or without
+  a tie bar or as a ligature; any other is its two parts;
+- length, tone, tie bars, invisible characters and the diacritics of narrow transcription are dropped, unless the chart
+  lists the vowel with its mark (``ɑ̃``): ``ɑː`` = ``ɑ``, ``t̪`` = ``t``, ``kʰ`` = ``k``;
 - stress marks, syllable dots and hyphens are dropped too, but no affricate reaches across one (``nʌt.ʃɛl``);
+- of these, the marks of stress and length are segments of their own for an encoder that was trained with them;
 - a syllabic consonant is a schwa and the consonant (``æpl̩`` = ``æpəl``); the hook of r-coloured vowels is ``ɹ``,
   except in ``ə˞`` = ``ɚ`` and ``ɜ˞`` = ``ɝ``;
 - what keyboards offer in place of IPA is respelt: ``g`` = ``ɡ``, ``:`` = ``ː``, an apostrophe is a stress mark.
@@ -21,6 +23,8 @@ from collections.abc import Iterable
 from sayclip.text.normalise import decompose
 
 WORD_BOUNDARY = " "
+STRESS, SECONDARY_STRESS, LONG, HALF_LONG = "ˈ", "ˌ", "ː", "ˑ"
+MARKS = (STRESS, SECONDARY_STRESS, LONG, HALF_LONG)
 
 # Symbols that are another way of writing chart symbols: keyboard letters, ligatures, withdrawn IPA symbols.
 _RESPELT = {
@@ -36,9 +40,11 @@ _DROPPED = (
 )
 _BREAKS = "ˈˌ'’.-‐"  # stress and syllable marks
 _BREAK = "\uffff"  # a non-character
-_SPELLING = str.maketrans({**_RESPELT, **dict.fromkeys(_DROPPED, ""), **dict.fromkeys(_BREAKS, _BREAK)})
+_SPELLING = {**_RESPELT, **dict.fromkeys(_DROPPED, ""), **dict.fromkeys(_BREAKS, _BREAK)}
+_SAME_MARK = {STRESS: "ˈ'’", SECONDARY_STRESS: "ˌ", LONG: "ː:", HALF_LONG: "ˑ"}  # as people type them
 
 _COMBINING = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\ufe00-\ufe0f"
+_CEDILLA = "\u0327"
 _CLUSTER = re.compile(f"([^{_COMBINING}]?)([{_COMBINING}]+)")
 _SYLLABIC = ("\u0329", "\u030d")
 _HOOK = re.compile("(.?)˞")
@@ -46,23 +52,33 @@ _HOOKED = {"ə": "ɚ", "ɜ": "ɝ", "ɚ": "ɚ", "ɝ": "ɝ", "ɹ": "ɹ"}
 _BRACKETS = {"/": "/", "[": "]"}
 
 
+def is_composite(symbol: str) -> bool:
+    """Whether a segment can be read as simpler ones: an affricate as two, a nasal vowel as the oral one."""
+    return len(unicodedata.normalize("NFD", symbol).replace(_CEDILLA, "")) > 1  # ç is no c
+
+
 class Segmenter:
     """Splits IPA strings into the symbols of one chart."""
 
     def __init__(self, symbols: Iterable[str]) -> None:
-        """``symbols``: the segments of the chart as people type them, e.g. ``["p", "tʃ", "ç"]``."""
+        """``symbols``: the segments of the chart as people type them, e.g. ``["p", "tʃ", "ç"]``.
+
+        A mark of stress or length among them (``MARKS``) is kept as a segment rather than dropped.
+        """
         self._symbols = {unicodedata.normalize("NFD", symbol): symbol for symbol in symbols}
         longest_first = sorted(self._symbols, key=len, reverse=True)
         # What no symbol matches is a token of one character, for the caller to refuse by name.
         self._token = re.compile("|".join([*map(re.escape, longest_first), r"\s+", "(?s:.)"]))
+        kept = {typed: mark for mark in MARKS if mark in self._symbols for typed in _SAME_MARK[mark]}
+        self._spelling = str.maketrans({**_SPELLING, **kept})
 
     def split(self, ipa: str) -> list[str]:
         """Segments of ``ipa`` in order, with ``" "`` between words; characters of no known segment stand as they are.
 
-        Never raises; nothing but marks and blanks gives an empty list.
+        Never raises; nothing but marks and blanks gives no segments.
         """
         text = _without_brackets(decompose(ipa).strip())
-        text = text.translate(_SPELLING)
+        text = text.translate(self._spelling)
         text = _CLUSTER.sub(self._without_marks, text)
         text = _HOOK.sub(lambda found: _HOOKED.get(found[1], found[1] + "ɹ"), text)
         tokens: list[str] = []

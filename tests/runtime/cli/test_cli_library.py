@@ -124,6 +124,11 @@ BAD_SEARCHES = {
     "missing bundle": (["cat", "--bundle", "gone"], "bundle gone does not exist"),
     "unknown option": (["cat", "--fast"], "unrecognized arguments: --fast"),
     "two texts": (["a", "cat"], "unrecognized arguments: cat"),
+    "a share of nothing": (["cat", "--sound-share", "0.5"], "--sound-share is given without --sounds-like"),
+    "a share too large": (["--sounds-like", "kat", "--sound-share", "2"], "'2' is not a number from 0 to 1"),
+    "a language of nothing": (["cat", "--language", "de"], "--language is given without --words or --sounds-like"),
+    "another language": (["--words", "zeit", "--language", "de"], "was trained on en-us"),
+    "a spelling without sound": (["--sounds-like", "!", "--sound-share", "1"], "holds no sound"),
 }
 
 
@@ -144,3 +149,27 @@ def test_captions_cannot_steer_the_terminal(run: Run, bundle: Path, tmp_path: Pa
     assert "red [2J apple" in out
     assert len(out.splitlines()) == 2
     assert len(out.splitlines()[0]) <= 100
+
+
+def test_a_spelling_that_sounds_right(run: Run, bundle: Path, pictures: Path) -> None:
+    run("index", pictures)
+    status, out, err = run("search", "--sounds-like", "kat", "--json")
+    document = json.loads(out)
+    assert (status, err) == (0, "")
+    (query,) = document["queries"]
+    assert (query["modality"], query["query"], query["weight"]) == ("sounds_like", "kat", 1.0)
+    assert 0 < query["sound_share"] < 1
+    assert set(document["encoders"]) == {"text", "pronunciation"}
+    hits = {}
+    for share in ("0", "1"):
+        status, out, _ = run("search", "--sounds-like", "kat", "--sound-share", share, "--json")
+        assert status == 0
+        hits[share] = [(hit["item_id"], hit["score"]) for hit in json.loads(out)["hits"]]
+        assert set(json.loads(out)["encoders"]) == {"text" if share == "0" else "pronunciation"}
+    for share, other in (("0", ["kat"]), ("1", ["--words", "kat"])):
+        (status, out, _) = run("search", *other, "--json")
+        found = [(hit["item_id"], pytest.approx(hit["score"], abs=1e-6)) for hit in json.loads(out)["hits"]]
+        assert found == hits[share]
+    status, out, _ = run("search", "cat", "--sounds-like", "kat", "--weights", "text=2,sounds-like=0.5")
+    assert status == 0
+    assert "pronunciation on " in out

@@ -28,11 +28,12 @@ _KEYCAP = 0x20E3
 
 @dataclass(frozen=True)
 class Emoji:
-    """One picture of the demo: its characters, its name, and the keywords that CLDR gives it."""
+    """One picture of the demo: its characters, its name, CLDR's keywords for it, and its group in Unicode's list."""
 
     text: str
     name: str
     keywords: tuple[str, ...]
+    group: str = ""
 
     @property
     def stem(self) -> str:
@@ -72,7 +73,7 @@ def read_emoji(emoji_test: Path = EMOJI_TEST, cldr: Path = CLDR) -> list[Emoji]:
         if _KEYCAP in codes or any(code in _SKIN_TONES for code in codes):
             continue
         text, name = "".join(map(chr, codes)), match[3].strip()
-        found.append(Emoji(text, name, keywords.get(text.replace("\ufe0f", ""), ())))
+        found.append(Emoji(text, name, keywords.get(text.replace("\ufe0f", ""), ()), group))
     return found
 
 

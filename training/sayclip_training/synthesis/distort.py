@@ -11,15 +11,21 @@ Wave = NDArray[np.float32]
 
 def trim(wave: Wave, sample_rate: int, margin: float = 0.04) -> Wave:
     """Cut silence (45 dB under the loudest 10 ms) off both ends, leaving ``margin`` seconds."""
+    start, end = edges(wave, sample_rate, margin)
+    return wave[start:end]
+
+
+def edges(wave: Wave, sample_rate: int, margin: float = 0.04) -> tuple[int, int]:
+    """First sample that ``trim`` keeps and the first that it does not."""
     step = sample_rate // 100
     if len(wave) < 4 * step:
-        return wave
+        return 0, len(wave)
     level = np.sqrt((wave[: len(wave) // step * step].reshape(-1, step) ** 2).mean(1))
     loud = np.flatnonzero(level > level.max() * 10 ** (-45 / 20))
     if not len(loud):
-        return wave
+        return 0, len(wave)
     edge = int(margin * sample_rate)
-    return wave[max(0, loud[0] * step - edge) : (loud[-1] + 1) * step + edge]
+    return max(0, int(loud[0]) * step - edge), min(len(wave), (int(loud[-1]) + 1) * step + edge)
 
 
 def resample(wave: Wave, source: float, target: float) -> Wave:

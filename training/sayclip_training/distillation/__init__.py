@@ -1,0 +1,1 @@
+"""Distils a pronunciation encoder, IPA-CLIP-style, from the frozen text encoder of any CLIP."""
