@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sayclip.sessions import compiled
-from sayclip_benchmarks.suite.worker import packages
+from sayclip_benchmarks.suite.openers import plain
+from sayclip_benchmarks.suite.worker import paths
 
 PARTS = ("import_s", "load_s", "first_s")
 _CHILD = "sayclip_benchmarks.cold.child"
@@ -89,10 +90,7 @@ def in_turns(everyone: Sequence[Starter], runs: int) -> list[dict[str, Any]]:
 def environment(bytecode: Path, python: str = sys.executable) -> dict[str, str]:
     """Variables of a process that keeps its byte code in the folder ``bytecode`` and finds sayclip's packages."""
     found = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    found |= {"PYTHONPYCACHEPREFIX": str(bytecode)}
-    if python != sys.executable:  # another environment does not have sayclip installed
-        found["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(map(str, packages())))
-    return found
+    return {**found, "PYTHONPYCACHEPREFIX": str(bytecode), **paths(python)}
 
 
 def answer(
@@ -126,8 +124,7 @@ def answer(
 
 def ours(told: Mapping[str, Any], cached: bool) -> str:
     """What sayclip took: backend, precision, and whether it had to compile."""
-    precision = "int8" if told["precision"].startswith("int8") else told["precision"]
-    name = f"{told['backend']} {precision}"
+    name = f"{told['backend']} {plain(told['precision'])}"
     if told["backend"].startswith("openvino"):
         name += ", compiled graph cached" if cached else ", compiled at every start"
     return name

@@ -79,23 +79,22 @@ def _beside(rows: Sequence[Row], encoder: str) -> list[tuple[str, str, str, bool
     """``auto`` against the best of the libraries used directly, and against every candidate that it passed over."""
     one = [row for row in rows if (row["what"], row["encoder"], row["batch"]) == ("session", encoder, 1)]
     found = []
-    worst: dict[str, tuple[float, str]] = {}
+    seen: dict[str, list[tuple[float, str]]] = {"direct": [], "passed over": []}
     for size in dict.fromkeys(row["size"] for row in one):
         here = {row["candidate"]: row for row in one if row["size"] == size}
         if "auto" not in here:
             continue
         for kind, title in (("direct", "direct"), ("sayclip", "passed over")):
             others = [row for name, row in here.items() if row["kind"] == kind and name != "auto" and _accurate(row)]
-            ratios = [(_paired(row, here["auto"]), f"{row['candidate']}, {size}".rstrip(", ")) for row in others]
-            worst[title] = min([*ratios, worst.get(title, (9.9e9, ""))])
+            seen[title] += [(_paired(row, here["auto"]), f"{row['candidate']}, {size}".rstrip(", ")) for row in others]
     titles = {
         "direct": (f"{encoder}: auto against the best library used directly", 0.97),
         "passed over": (f"{encoder}: auto against the best of what it passed over", 0.95),
     }
-    for key, (ratio, where) in worst.items():
-        if not where:
+    for title, ratios in seen.items():
+        if not ratios:
             continue
-        figure, least = titles[key]
+        (ratio, where), (figure, least) = min(ratios), titles[title]
         found.append((figure, f"≥ {least:g} ×", f"{ratio:.2f} × ({where}, the worst of the sizes)", ratio >= least))
     return found
 

@@ -19,13 +19,15 @@ from sayclip.errors import SayclipError
 OPENING_S, ANSWER_S = 300.0, 120.0
 
 
-def packages() -> list[Path]:
-    """Folders that this process has sayclip's own packages from."""
+def paths(python: str) -> dict[str, str]:
+    """Variables by which ``python`` finds sayclip's own packages; none for this one, which has them installed."""
+    if python == sys.executable:
+        return {}
     import sayclip
     import sayclip_benchmarks
 
-    found = [sayclip, sayclip_benchmarks]
-    return [Path(str(package.__file__)).resolve().parents[1] for package in found]
+    found = [str(Path(str(package.__file__)).resolve().parents[1]) for package in (sayclip, sayclip_benchmarks)]
+    return {"PYTHONPATH": os.pathsep.join(dict.fromkeys(found))}
 
 
 class CandidateError(SayclipError):
@@ -38,9 +40,7 @@ class Worker:
     def __init__(self, spec: Mapping[str, Any], *, limit_s: float = OPENING_S, python: str = sys.executable) -> None:
         self.spec = dict(spec)
         command = [python, "-m", "sayclip_benchmarks.suite.child"]
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false"}
-        if python != sys.executable:  # another environment does not have sayclip installed
-            environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(map(str, packages())))
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TOKENIZERS_PARALLELISM": "false", **paths(python)}
         self._errors = open(os.devnull, "wb") if not os.environ.get("SAYCLIP_DEBUG") else None  # noqa: SIM115
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, env=environment

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sayclip_training.whole import write
 
 AT_ONCE = 4096  # rows a file: what an interruption can lose
 
@@ -20,17 +21,6 @@ def digest(parts: Iterable[str]) -> str:
         data = part.encode()
         made.update(b"%d:" % len(data) + data)
     return made.hexdigest()[:24]
-
-
-def write(path: Path, put: Callable[[Path], object]) -> None:
-    """Let ``put`` write a file of another name, and give it the name ``path`` once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        put(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def rows(

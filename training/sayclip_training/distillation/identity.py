@@ -11,6 +11,7 @@ from typing import Any
 
 from sayclip.bundle.entries import G2P
 from sayclip.bundle.files import sha256_of
+from sayclip_training import whole
 from sayclip_training.distillation import cache
 from sayclip_training.distillation.lessons import Lessons
 from sayclip_training.distillation.settings import Settings
@@ -62,7 +63,7 @@ def hold(work: Path, draft: Path, facts: Mapping[str, Any]) -> None:
             raise TrainingError(f"{work / PHONEMES} has sha256 {seen[:12]}, the run began with {wanted}", _REMEDY)
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     draft.replace(work / PHONEMES)
-    cache.write(work / FILE, lambda target: target.write_text(text, encoding="utf-8"))
+    whole.write(work / FILE, lambda target: target.write_text(text, encoding="utf-8"))
 
 
 def _read(path: Path) -> dict[str, Any]:

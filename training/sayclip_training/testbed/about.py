@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sayclip.bundle.files import sha256_of
 from sayclip_training.testbed.captions import KINDS, Caption
-from sayclip_training.testbed.files import sha256
 from sayclip_training.testbed.misspellings import LEVELS, WANTED
 from sayclip_training.testbed.speech import RATE
 from sayclip_training.testbed.splits import SPLITS
@@ -45,7 +45,7 @@ def about(
             "voices": len({row["voice"] for row in speech}),
             "hours": round(sum(row["samples"] for row in speech) / RATE / 3600, 3),
         },
-        "sha256": {file: sha256(target / file) for file in files},
+        "sha256": {file: sha256_of(target / file) for file in files},
         "speech_sha256": hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
     }
 
