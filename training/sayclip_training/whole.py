@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write(path: Path, put: Callable[[Path], object]) -> None:
-    """Let ``put`` write a file of another name beside it, ``.NAME.PID.part``, which becomes ``path`` once it is whole."""
+    """Let ``put`` write ``.NAME.PID.part`` beside ``path``, which takes its name once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
