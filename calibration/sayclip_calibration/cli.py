@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace, core: Core | None = None) -> int:
             bars.clear()
             say(line)
 
-        result = calibrate_bundle(_request(arguments), core or _OwnCore(), said, bars)
+        result = calibrate_bundle(_request(arguments), core or OwnCore(), said, bars)
     if arguments.json:
         print_json(_document(result))
     else:
@@ -143,7 +143,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     )
 
 
-class _OwnCore:
+class OwnCore:
     """This package's own calibration."""
 
     def int8(

@@ -31,7 +31,7 @@ from sayclip_calibration.agreement import join
 from sayclip_calibration.gates import Judgement
 from sayclip_calibration.session import run_as_written
 
-OWN_CORE = cli._OwnCore
+OWN_CORE = cli.OwnCore
 Run = Callable[..., "tuple[int, str, str]"]
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo" / "sayclip_demo"
@@ -84,7 +84,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return [point] if chosen.get("group") == "sayclip.commands" else real(**chosen)
 
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
-    monkeypatch.setattr(cli, "_OwnCore", PlainCore)
+    monkeypatch.setattr(cli, "OwnCore", PlainCore)
 
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -137,7 +137,7 @@ def test_the_demo_bundle_gains_graphs_that_the_runtime_uses(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing standing in for anything."""
-    monkeypatch.setattr(cli, "_OwnCore", OWN_CORE)
+    monkeypatch.setattr(cli, "OwnCore", OWN_CORE)
     bundle = Path(shutil.copytree(DEMO / "bundle", tmp_path / "bundle"))
     old = Manifest.read(bundle)
     pictures = DEMO / "pictures"

@@ -27,7 +27,7 @@ def rows_to_items(rows: np.ndarray) -> list[Item]:
 def brute_force(stored: list[tuple[int, np.ndarray]], query: np.ndarray, k: int) -> list[tuple[int, float]]:
     """The reference: one Python loop over float16 rows, each by itself, in float64."""
     best: dict[int, float] = {}
-    query = encode_queries({"vector": query}, None, len(query)).vector.astype(np.float64)
+    query = encode_queries({"vector": query}, None, len(query)).vectors[0].astype(np.float64)
     for item_id, row in stored:
         row = row.astype(np.float16).astype(np.float32)
         row = (row / np.sqrt((row * row).sum())).astype(np.float64)

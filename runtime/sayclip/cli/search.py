@@ -170,7 +170,7 @@ def _needed(asked: dict[str, Any], sound_share: float | None) -> set[str]:
 
     names = {ENCODER_OF[modality] for modality in asked} - {""}
     if "sounds_like" in asked:
-        names |= set(sounds_like.encoders_for(sounds_like.checked_share(sound_share)))
+        names |= set(sounds_like.factors(sounds_like.checked_share(sound_share)))
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -121,6 +122,19 @@ def ranked(item_ids: NDArray[np.int64], scores: NDArray[np.float64]) -> Scores:
     first = np.append(True, np.diff(item_ids[together]) != 0)[: len(together)]
     firsts = np.sort(together[first])
     return Scores(item_ids[firsts], scores[firsts])
+
+
+def merged(found: Sequence[Scores], factors: Sequence[float], k: int) -> Scores:
+    """The best `k` of several searches, an item counting by the largest of its cosines times that search's factor.
+
+    Exact where each of `found` has its own best `k`: an item that is missing from one is not ahead of these.
+    """
+    if len(found) == 1 and factors[0] == 1:
+        return found[0]
+    ids = np.concatenate([scores.item_ids for scores in found])
+    weighed = np.concatenate([factor * scores.cosines for scores, factor in zip(found, factors, strict=True)])
+    best = ranked(ids, weighed)
+    return Scores(best.item_ids[:k], best.cosines[:k])
 
 
 def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.intp]:

@@ -14,9 +14,9 @@ from sayclip.errors import InputError, LibraryError
 from sayclip.library import ann
 from sayclip.library.base import OpenLibrary
 from sayclip.library.checks import checked_details, cosine, whole_number
-from sayclip.library.exact import Scores
+from sayclip.library.exact import Scores, merged
 from sayclip.library.log import warning
-from sayclip.library.queries import Reading, encode_queries, unit_vectors
+from sayclip.library.queries import Query, Reading, encode_queries, unit_vectors
 from sayclip.library.records import AddReport, Hit, Item, SearchResult, hit
 
 if TYPE_CHECKING:
@@ -147,9 +147,10 @@ class Library(OpenLibrary):
         of its queries; the default is 1, and a negative weight pushes away. `min_score` leaves out hits below a
         cosine.
 
-        sounds_like is a spelling that sounds right, such as "aple": its sound counts by `sound_share`, from 0 to 1,
-        and the spelling itself by the rest (default: `sayclip.library.sounds_like.SOUND_SHARE`). `language`: of the
-        words and spellings, one that the pronunciation encoder was trained on (default: its first).
+        sounds_like is a spelling that sounds right, such as "aple", which is read aloud and as text; an item counts
+        by the reading that it is nearer to, the sound weighed by `sound_share`, from 0 to 1, and the text by the rest
+        (default: `sayclip.library.sounds_like.SOUND_SHARE`). `language`: of the words and spellings, one that the
+        pronunciation encoder was trained on (default: its first).
 
         Raises `InputError` for a query, weight or `k` of no use, and `BundleError` for an encoder that is missing.
         """
@@ -161,7 +162,7 @@ class Library(OpenLibrary):
         reading = Reading(sample_rate, language, sound_share)
         query = encode_queries(asked, self._encoder, self.width, weights=weights, reading=reading)
         encoded = time.perf_counter()
-        hits = self._hits(query.vector, k, least)
+        hits = self._hits(query, k, least)
         return SearchResult(
             hits,
             encode_ms=(encoded - start) * 1e3,
@@ -189,17 +190,17 @@ class Library(OpenLibrary):
             vectors = self._store.count_vectors()
             return {"method": "usearch" if near else "exact", "vectors": vectors, "indexed": self._near.covered}
 
-    def _hits(self, vector: NDArray[np.float32], k: int, least: float) -> list[Hit]:
+    def _hits(self, query: Query, k: int, least: float) -> list[Hit]:
         with self._store.reading():
-            scores = self._nearest(vector, k)
-            kept = scores.cosines >= least
-            ids = [int(item_id) for item_id in scores.item_ids[kept]]
-            rows = self._store.get(ids)
+            ids, cosines = merged([self._nearest(vector, k) for vector in query.vectors], query.factors, k)
+            kept = cosines >= least
+            ids, cosines = ids[kept], cosines[kept]
+            rows = self._store.get(ids.tolist())
         self._searches += 1
         if self._searches > 1:  # a program that asks once would only have to throw the work away
             self._near.refresh(background=True)
-        pairs = zip(ids, scores.cosines[kept], strict=True)
-        return [hit(rows[item_id], float(score)) for item_id, score in pairs if item_id in rows]
+        pairs = zip(ids.tolist(), cosines.tolist(), strict=True)
+        return [hit(rows[item_id], score) for item_id, score in pairs if item_id in rows]
 
     def _nearest(self, vector: NDArray[np.float32], k: int) -> Scores:
         if k <= ann.LARGEST_K and self._near.wanted():

@@ -1,4 +1,4 @@
-"""From what is asked (text, speech, pictures, pronunciations, vectors, any of them together) to one unit vector."""
+"""From what is asked (text, speech, pictures, pronunciations, vectors, any of them together) to unit vectors."""
 
 from __future__ import annotations
 
@@ -28,9 +28,14 @@ _CANCELLED = 1e-6
 
 
 class Query(NamedTuple):
-    """The vector to search for, float32 `[width]` of length 1, and what it was made of."""
+    """What to search for: float32 `[n, width]` of length 1, and what they were made of.
 
-    vector: NDArray[np.float32]
+    More than one where a spelling is read in several ways: an item then counts by the largest of its cosines, each
+    times its number in `factors` `[n]`.
+    """
+
+    vectors: NDArray[np.float32]
+    factors: list[float]
     parts: list[dict[str, Any]]
 
 
@@ -55,6 +60,7 @@ def encode_queries(
 
     Every embedding has length 1 and weight 1 unless `weights` says otherwise: a number for each query of a modality,
     or a list with one number a query. The weighted sum is brought to length 1 again. A negative weight pushes away.
+    Spellings (`sounds_like`) are read in two ways, each of which is fused with all else.
 
     Raises `InputError` for nothing asked and for weights of no use, `BundleError` for an encoder that is not there,
     and whatever the encoder raises for a query that it cannot encode.
@@ -70,18 +76,19 @@ def encode_queries(
         raise InputError(f"language is {reading.language!r}, but no words are asked for", "leave it out, or give words")
     for modality in given:
         _require(modality, encoder, share)
-    total = np.zeros(width)
+    readings = sounds_like.factors(share) if "sounds_like" in given else {"": 1.0}
+    totals = np.zeros((len(readings), width))
     parts: list[dict[str, Any]] = []
     for modality, values in given.items():
-        rows = _embedded(modality, values, encoder, width, reading, share)
-        total += np.asarray(factors[modality]) @ rows
+        for row, rows in enumerate(_embedded(modality, values, encoder, width, reading, share)):
+            totals[row if modality == "sounds_like" else slice(None)] += np.asarray(factors[modality]) @ rows
         more = {"sound_share": share} if modality == "sounds_like" else {}
         for value, weight in zip(values, factors[modality], strict=True):
             parts.append({"modality": modality, "query": _shown(value), "weight": weight, **more})
-    length = float(np.linalg.norm(total))
-    if length < _CANCELLED:
+    lengths = np.linalg.norm(totals, axis=1, keepdims=True)
+    if lengths.min() < _CANCELLED:
         raise InputError("the queries cancel each other out", "give other weights")
-    return Query((total / length).astype(np.float32), parts)
+    return Query((totals / lengths).astype(np.float32), list(readings.values()), parts)
 
 
 def unit_vectors(value: object, width: int, name: str = "vector") -> NDArray[np.float64]:
@@ -104,16 +111,14 @@ def unit_vectors(value: object, width: int, name: str = "vector") -> NDArray[np.
 
 def _embedded(
     modality: str, values: list[Any], encoder: EncoderLike | None, width: int, reading: Reading, share: float
-) -> NDArray[np.float64]:
+) -> list[NDArray[np.float64]]:
+    """Embeddings `[n, width]` of `values`, one array for each way in which they are read."""
     if modality == "vector":
-        return np.concatenate([unit_vectors(value, width) for value in values])
+        return [np.concatenate([unit_vectors(value, width) for value in values])]
     assert encoder is not None  # `_require` saw to it
     if modality == "sounds_like":
         found = sounds_like.embed(values, encoder, share, reading.language)
-        units = {name: _checked(rows, values, width, modality, name) for name, rows in found.items()}
-        if len(units) == 1:
-            return next(iter(units.values()))
-        return sounds_like.blend(units["text"], units["pronunciation"], share)
+        return [_checked(rows, values, width, modality, name) for name, rows in found.items()]
     if modality == "text":
         rows = encoder.text(values)
     elif modality == "speech":
@@ -126,7 +131,7 @@ def _embedded(
         rows = encoder.pronunciation(words=values)
     else:
         rows = encoder.pronunciation(words=values, language=reading.language)
-    return _checked(rows, values, width, modality, str(ENCODER_OF[modality]))
+    return [_checked(rows, values, width, modality, str(ENCODER_OF[modality]))]
 
 
 def _checked(rows: NDArray[Any], values: list[Any], width: int, modality: str, name: str) -> NDArray[np.float64]:
@@ -147,7 +152,7 @@ def _require(modality: str, encoder: EncoderLike | None, share: float) -> None:
             f"the library was opened without an encoder, so it cannot take {modality}",
             "open it with one, or search by vector",
         )
-    for needed in sounds_like.encoders_for(share) if modality == "sounds_like" else (name,):
+    for needed in sounds_like.factors(share) if modality == "sounds_like" else (name,):
         if needed not in encoder.names:
             has = ", ".join(encoder.names) or "no encoder"
             raise BundleError(
