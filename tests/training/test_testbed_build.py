@@ -35,9 +35,8 @@ pytestmark = pytest.mark.skipif(not HAVE and "CI" not in os.environ, reason="Deb
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    target = tmp_path_factory.mktemp("bed") / "bed"
-    return target, build(target, QUICK, 0, 2)
+def built(quick_testbed: tuple[Path, dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    return quick_testbed
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sayclip.cli.search import positive
+from sayclip_training.claims import command as claims
 from sayclip_training.distillation import command as distillation
 
 
@@ -23,6 +24,7 @@ def add(subparsers: Any) -> None:
     demo.set_defaults(run=_demo)
     _add_demo_data(recipes)
     distillation.add(recipes)
+    claims.add(recipes)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

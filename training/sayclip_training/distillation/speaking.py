@@ -46,8 +46,7 @@ def say(
     for done, name in enumerate(names):
         voice = next(voice for voice in voices.values() if voice.language == name)
         wanted = list(dict.fromkeys(c.text for c, spoken in zip(captions, spoken_in, strict=True) if name in spoken))
-        identity = f"{voice.name} {voice.version} {name} stress={stress}"
-        for text, said in zip(wanted, _ipa(voice, identity, wanted, folder), strict=True):
+        for text, said in zip(wanted, transcribe(voice, wanted, folder, stress=stress), strict=True):
             ipa[name, text] = said
         progress(done + 1, len(names))
     silent = [name for name in names if not any(name in spoken for spoken in spoken_in)]
@@ -84,7 +83,9 @@ def _voices(captions: Sequence[Caption], languages: Sequence[str], stress: bool)
     return voices
 
 
-def _ipa(voice: EspeakG2P, identity: str, texts: Sequence[str], folder: Path) -> list[str]:
+def transcribe(voice: EspeakG2P, texts: Sequence[str], folder: Path, *, stress: bool = False) -> list[str]:
+    """The IPA of ``texts``, which is kept in ``folder``; ``stress``: whether ``voice`` marks it."""
+    identity = f"{voice.name} {voice.version} {voice.language} stress={stress}"
     made: list[str] = []
     for start in range(0, len(texts), cache.AT_ONCE):
         some = texts[start : start + cache.AT_ONCE]

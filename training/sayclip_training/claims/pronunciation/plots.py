@@ -1,0 +1,100 @@
+"""The pictures of the page: phonemes on a plane, what spellings find, and the share of the sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sayclip_training import whole
+from sayclip_training.claims.pronunciation.arms import MAIN, RANDOM
+from sayclip_training.claims.pronunciation.summary import Arms, Result, best_share, gain, kinds
+from sayclip_training.claims.spread import over
+from sayclip_training.claims.testbed import LEARNT
+
+SOUND, TEXT, BOTH, GREY, INK = "#1f5fa8", "#e08214", "#3a7d44", "#8d8d8d", "#222222"
+_DPI = 130
+
+
+def draw(arms: Arms, folder: Path, stem: str) -> list[Path]:
+    """Write the pictures that ``arms`` have the figures for to ``folder``/``stem``-…png; their paths."""
+    made = []
+    main = arms.get(MAIN, [])
+    if main:
+        made.append(_write(folder / f"{stem}-map.png", (11, 5.4), lambda figure: _map(figure, arms)))
+        made.append(_write(folder / f"{stem}-found.png", (9, 4.2), lambda figure: _found(figure, main)))
+        made.append(_write(folder / f"{stem}-share.png", (9, 4.2), lambda figure: _shares(figure, main)))
+    return made
+
+
+def _write(path: Path, inches: tuple[float, float], fill: Callable[[Any], None]) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=inches, layout="constrained")
+    fill(figure)
+    # Without the version and the date the same figures give the same file.
+    whole.write(path, lambda target: figure.savefig(target, format="png", dpi=_DPI, metadata={"Software": None}))
+    return path
+
+
+def _map(figure: Any, arms: Arms) -> None:
+    shown = [(name, arms[name][0]) for name in (MAIN, RANDOM) if arms.get(name)]
+    for axis, (name, result) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for symbol, kind, x, y in result["phonemes"]["map"]:
+            colour = SOUND if kind == "consonant" else TEXT
+            axis.text(x, y, symbol, color=colour, fontsize=11, ha="center", va="center")
+        axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=[], yticks=[])
+        correlation = result["phonemes"]["chart"]
+        axis.set_title(f"{name}: rank correlation with the chart {correlation:.2f}", fontsize=10.5, color=INK)
+    figure.suptitle("Embedded phonemes, the two directions of largest variance (seed 0)", fontsize=12, color=INK)
+    figure.supxlabel("blue: consonants; orange: vowels", fontsize=9, color=INK)
+
+
+def _found(figure: Any, main: Sequence[Result]) -> None:
+    axis = figure.subplots()
+    share, asked = str(best_share(main)), kinds(main, LEARNT)
+    ways = (
+        (("text",), TEXT, "as text"),
+        (("sound",), SOUND, "by its sound"),
+        (("either", share), BOTH, f"by the nearer of both, share {share}"),
+    )
+    for place, (path, colour, label) in enumerate(ways):
+        found = [over(main, "retrieval", kind, LEARNT, *path, "r10") for kind in asked]
+        at = [number + 0.26 * (place - 1) for number in range(len(asked))]
+        axis.bar(at, [100 * one.mean for one in found], 0.24, color=colour, label=label)
+        for x, one in zip(at, found, strict=True):
+            axis.errorbar(x, 100 * one.mean, 100 * one.deviation, color=INK, linewidth=1, capsize=2)
+            axis.text(x, 100 * one.mean + 1.5, f"{100 * one.mean:.0f}", ha="center", fontsize=8, color=INK)
+    axis.set_xticks(range(len(asked)), asked, fontsize=9)
+    axis.set_ylabel("R@10, %", fontsize=9.5)
+    axis.set_ylim(0, 112)
+    _bare(axis)
+    axis.legend(frameon=False, fontsize=9, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    axis.set_title("Names that were learnt, spelled in five ways", fontsize=12, color=INK)
+
+
+def _shares(figure: Any, main: Sequence[Result]) -> None:
+    colours = ("#1f5fa8", "#e08214", "#3a7d44", "#a83a6b", "#6b6b6b")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, way, label in zip(axes, ("either", "added"), ("the nearer of both", "the sum of both"), strict=True):
+        shares = list(main[0]["retrieval"]["clean"][LEARNT][way])
+        for kind, colour in zip(kinds(main, LEARNT), colours, strict=False):
+            found = [gain(main, kind, LEARNT, way, share) for share in shares]
+            values = [100 * one.mean for one in found]
+            axis.plot([float(share) for share in shares], values, color=colour, label=kind, marker=".")
+        axis.axhline(0, color=GREY, linewidth=1)
+        axis.set_title(label, fontsize=10.5, color=INK)
+        axis.set_xlabel("share of the sound", fontsize=9.5)
+        _bare(axis)
+    axes[0].set_ylabel("R@10 less the better one's, points", fontsize=9.5)
+    axes[0].set_ylim(-8, 3)
+    axes[0].axvline(best_share(main), color=INK, linewidth=1, linestyle=":")
+    axes[1].legend(frameon=False, fontsize=8.5)
+
+
+def _bare(axis: Any) -> None:
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    axis.grid(axis="y", color="#dddddd", linewidth=0.7)
+    axis.set_axisbelow(True)
+    axis.tick_params(labelsize=9)
