@@ -20,8 +20,8 @@ class Settings:
     arm: Arm = field(default_factory=Arm)
     loss: str = "cosine"
     noise: float = 0.1
-    steps: int = 2000
-    batch: int = 256
+    steps: int = 3000
+    batch: int = 128
     seed: int = 0
     rate: float | None = None
     dropout: float = 0.0

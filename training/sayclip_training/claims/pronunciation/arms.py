@@ -23,7 +23,7 @@ class Trial:
     int8: bool = False
 
 
-_BASE = Settings(steps=1500)  # so that an arm with one seed takes five minutes on one core
+_BASE = Settings()  # with which an arm with one seed takes five minutes of one core
 
 
 def trials(steps: int | None = None) -> Mapping[str, Trial]:

@@ -60,13 +60,13 @@ def write(results: Sequence[Result], path: Path) -> None:
 
 def _machine(arms: Arms) -> str:
     one = arms[MAIN][0]
-    seconds = [at(seed, "seconds", "everything") for seeds in arms.values() for seed in seeds]
+    seconds = [at(seed, "seconds", "processor") for seeds in arms.values() for seed in seeds]
     settings, machine = one["settings"], one["machine"]
+    instructions = machine["instructions"].replace("_", "-")
     return (
         f"{settings['steps']} steps of {settings['batch']} captions, {one['parameters']:,} parameters; an experiment "
-        f"took {Spread.of(seconds).mean:.0f} s (at most {max(seconds):.0f} s) on one of {machine['cores']} cores, "
-        f"{machine['architecture']} with {machine['instructions'].replace('_', '-')}, PyTorch {machine['torch']}, with "
-        "another beside it."
+        f"takes {Spread.of(seconds).mean:.0f} s of one core's time (at most {max(seconds):.0f} s): {machine['cores']} "
+        f"cores, {machine['architecture']} with {instructions}, PyTorch {machine['torch']}, other work beside it."
     )
 
 

@@ -28,7 +28,7 @@ def by_arm(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def kinds(seeds: Sequence[Result], *parts: str) -> list[str]:
-    """The kinds of questions that were asked of all of ``parts``: without a word list there are hardly any homophones."""
+    """The kinds of questions that all of ``parts`` have: without a word list there are hardly any homophones."""
     return [kind for kind in KINDS if all(part in seed["retrieval"][kind] for seed in seeds for part in parts)]
 
 
