@@ -25,7 +25,7 @@ def scores(checkpoint: PronunciationCheckpoint) -> dict[str, Any]:
     encoder knows; ``consonants`` and ``vowels``: within these alone. ``human``: of closeness in the embedding with how
     often people confuse the two; ``human_spoken``: the same of what the whole encoder makes of each consonant before
     /ɑ/; ``human_chart``: of closeness on the chart. ``map``: symbol, kind, x and y, the two directions in which the
-    embedding varies most.
+    embedding of that kind varies most.
     """
     content = checkpoint.phonemes
     known = [entry for entry in content["symbols"] if entry["id"] is not None and entry["symbol"] not in MARKS]
@@ -55,7 +55,9 @@ def scores(checkpoint: PronunciationCheckpoint) -> dict[str, Any]:
             "human_chart": -_agree(on_chart[np.ix_(places, places)], confused, everyone),
             "human_spoken": -_agree(_spoken(checkpoint, heard), confused, everyone),
         }
-    plane = _plane(rows)
+    plane = np.zeros((len(known), 2))
+    for kind in (consonant, ~consonant):
+        plane[kind] = _plane(rows[kind])
     found["map"] = [
         [symbol, "consonant" if kind else "vowel", *np.round(point, 3).tolist()]
         for symbol, kind, point in zip(symbols, consonant.tolist(), plane, strict=True)

@@ -21,7 +21,7 @@ def draw(arms: Arms, folder: Path, stem: str) -> list[Path]:
     made = []
     main = arms.get(MAIN, [])
     if main:
-        made.append(_write(folder / f"{stem}-map.png", (11, 5.4), lambda figure: _map(figure, arms)))
+        made.append(_write(folder / f"{stem}-map.png", (10, 8.4), lambda figure: _map(figure, arms)))
         made.append(_write(folder / f"{stem}-found.png", (9, 4.2), lambda figure: _found(figure, main)))
         made.append(_write(folder / f"{stem}-share.png", (9, 4.2), lambda figure: _shares(figure, main)))
     return made
@@ -39,15 +39,18 @@ def _write(path: Path, inches: tuple[float, float], fill: Callable[[Any], None])
 
 def _map(figure: Any, arms: Arms) -> None:
     shown = [(name, arms[name][0]) for name in (MAIN, RANDOM) if arms.get(name)]
-    for axis, (name, result) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        for symbol, kind, x, y in result["phonemes"]["map"]:
-            colour = SOUND if kind == "consonant" else TEXT
-            axis.text(x, y, symbol, color=colour, fontsize=11, ha="center", va="center")
-        axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=[], yticks=[])
-        correlation = result["phonemes"]["chart"]
-        axis.set_title(f"{name}: rank correlation with the chart {correlation:.2f}", fontsize=10.5, color=INK)
-    figure.suptitle("Embedded phonemes, the two directions of largest variance (seed 0)", fontsize=12, color=INK)
-    figure.supxlabel("blue: consonants; orange: vowels", fontsize=9, color=INK)
+    kinds_of_sound = (("consonant", "consonants", SOUND), ("vowel", "vowels", TEXT))
+    grid = figure.subplots(len(shown), len(kinds_of_sound), squeeze=False)
+    for row, (name, result) in zip(grid, shown, strict=True):
+        for axis, (kind, plural, colour) in zip(row, kinds_of_sound, strict=True):
+            for symbol, its_kind, x, y in result["phonemes"]["map"]:
+                if its_kind == kind:
+                    axis.text(x, y, symbol, color=colour, fontsize=11, ha="center", va="center")
+            axis.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1), xticks=[], yticks=[])
+            correlation = result["phonemes"][plural]
+            axis.set_title(f"{name}, {plural}: rank correlation {correlation:.2f}", fontsize=10, color=INK)
+    title = "Embedded phonemes, the two directions of largest variance (seed 0)"
+    figure.suptitle(title, fontsize=12, color=INK)
 
 
 def _found(figure: Any, main: Sequence[Result]) -> None:
