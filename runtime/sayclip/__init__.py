@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         SpaceMismatchError,
         TextError,
     )
+    from sayclip.explanation import Explanation
     from sayclip.library import AddReport, Hit, Item, Library, SearchResult
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "BackendError",
     "BundleError",
     "Encoder",
+    "Explanation",
     "Hit",
     "InputError",
     "Item",
@@ -60,6 +62,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Encoder", "load"), "sayclip.encoder"),
+    "Explanation": "sayclip.explanation",
     **dict.fromkeys(("AddReport", "Hit", "Item", "Library", "SearchResult"), "sayclip.library"),
 }
 

@@ -17,12 +17,14 @@ from sayclip.bundle.files import verify_files
 from sayclip.bundle.find import find_bundle
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError, InputError
+from sayclip.explanation import Explanation
+from sayclip.hearing import hear, located
 from sayclip.pooling import pool_segments
 from sayclip.preparation import Preparation, as_list, each, pad
 from sayclip.sessions.choose import AUTO, Request
 from sayclip.sessions.opened import OpenedEncoder
 from sayclip.sessions.reference import OUTPUT
-from sayclip.text.keywords import Keyword, keywords_heard
+from sayclip.text.keywords import Keyword
 
 Embeddings = NDArray[np.float32]
 
@@ -194,6 +196,13 @@ class Encoder:
         For encoders with a cascaded branch (SpeechCLIP); SpeechCLIP+ also tells when each was heard. Raises BundleError
         where the speech encoder gives no keywords, and as ``speech`` does.
         """
+        return [list(heard.units) for heard in self.explain(waves, sample_rate=sample_rate)]
+
+    def explain(self, waves: Any, *, sample_rate: int | None = None) -> list[Explanation]:
+        """Embedding and keywords of each recording, out of one run of the graph; raises as ``keywords`` does.
+
+        ``Library.search(speech=...)`` takes what this gives in place of the recordings, and runs no graph for them.
+        """
         opened = self._opened("speech")
         words = self._preparation.keyword_words()
         if "keyword_ids" not in opened.outputs or words is None:
@@ -202,11 +211,16 @@ class Encoder:
                 "export a checkpoint with a cascaded branch",
             )
 
-        def run(batch: list[NDArray[np.float32]]) -> list[list[Keyword]]:
-            return keywords_heard(opened.run_all(self._preparation.speech_feeds(batch)), words)
+        def run(batch: list[NDArray[np.float32]]) -> list[tuple[NDArray[np.float32], tuple[Keyword, ...]]]:
+            return hear(opened, self._preparation.speech_feeds(batch), words)
 
+        sources = as_list(waves)
         prepare = functools.partial(self._preparation.recordings, sample_rate)
-        return by_length(as_list(waves), prepare, run, _RECORDINGS_AT_ONCE)
+        rows = by_length(sources, prepare, run, _RECORDINGS_AT_ONCE)
+        return [
+            Explanation(source, self.space, embedding, located(units, source, opened.entry, sample_rate))
+            for source, (embedding, units) in zip(sources, rows, strict=True)
+        ]
 
     def audio(self, sounds: Any, *, sample_rate: int | None = None, type_mix: float | None = None) -> Embeddings:
         """Embed sounds of any kind: paths, or arrays [S] or [S, C] of ``sample_rate`` Hz, as ``speech`` takes them.

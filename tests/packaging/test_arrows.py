@@ -34,7 +34,7 @@ WINGS = {
     "training": (
         "sayclip_training",
         {"sayclip", "sayclip_export", "sayclip_calibration"},
-        {"numpy", "torch", "PIL", "soundfile", "soxr", "espeakng_loader"},
+        {"numpy", "torch", "PIL", "soundfile", "soxr", "espeakng_loader", "matplotlib"},
     ),
     "benchmarks": (
         "sayclip_benchmarks",

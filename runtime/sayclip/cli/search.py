@@ -7,7 +7,7 @@ import math
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from sayclip.cli import places
+from sayclip.cli import explain, places
 from sayclip.cli.output import one_line, print_json, print_notice
 from sayclip.errors import LibraryError
 
@@ -52,6 +52,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--weights", type=weights, default={}, metavar="NAME=NUMBER,…", help="such as text=1,speech=0.5"
     )
+    explain.add(parser)
     parser.add_argument("-k", type=positive, default=10, metavar="COUNT", help="how many hits (default 10)")
     parser.add_argument("--library", metavar="FILE", help="default: $SAYCLIP_LIBRARY, else yours, else the demo's")
     parser.add_argument("--bundle", metavar="FOLDER", help="default: $SAYCLIP_BUNDLE, else the installed sayclip-demo")
@@ -110,15 +111,22 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--sound-share is given without --sounds-like")
     if arguments.language is not None and not {"words", "sounds_like"} & asked.keys():
         arguments.parser.error("--language is given without --words or --sounds-like")
+    explain.check(arguments)
     reading = {"language": arguments.language, "sound_share": arguments.sound_share}
     from sayclip.encoder import load
 
     with load(arguments.bundle) as encoder:
+        heard, heard_ms = explain.hear(encoder, arguments.speech) if arguments.explain else ([], 0.0)
+        if heard:
+            asked["speech"] = heard
         with open_library(arguments.library, encoder, asked, reading) as library:
             for name in sorted(_needed(asked, arguments.sound_share)):
                 encoder.open(name)  # so that the time of encoding is not that of loading
             result = library.search(**asked, **reading, weights=arguments.weights or None, k=arguments.k)
             path, held = str(library.path), len(library)
+        result.encode_ms += heard_ms
+        if arguments.explain_picture is not None:
+            explain.draw(encoder, heard[0], arguments.explain_picture)
         engines = {
             name: {"backend": engine["backend"], "precision": engine["precision"], "threads": engine["threads"]}
             for name, engine in encoder.info()["encoders"].items()
@@ -126,9 +134,12 @@ def run(arguments: argparse.Namespace) -> int:
         }
         if arguments.json:
             about = {"notice": encoder.notice, "bundle": encoder.manifest.name, "space": encoder.space}
-            print_json({**about, "library": path, "encoders": engines, **result.to_dict()})
+            explanation = {"explanation": explain.document(heard)} if arguments.explain else {}
+            print_json({**about, "library": path, "encoders": engines, **explanation, **result.to_dict()})
         else:
             print_notice(encoder.notice)
+            for line in explain.lines(heard):
+                print(line)
             print_table(result)
             if not held:
                 print(f"{one_line(path)} holds no pictures yet: add some with `sayclip index PATH`")

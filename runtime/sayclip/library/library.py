@@ -141,11 +141,11 @@ class Library(OpenLibrary):
     ) -> SearchResult:
         """Find the `k` items nearest to what is asked, best first; equal scores by item id.
 
-        Each of text, speech (paths or arrays `[S]` or `[S, C]` at `sample_rate`), image, ipa, words (said aloud in
-        IPA), vector and sounds_like takes one query or a list, and all that are given are fused: their embeddings
-        are summed by weight and brought to length 1. `weights` names a modality and gives a number, or one for each
-        of its queries; the default is 1, and a negative weight pushes away. `min_score` leaves out hits below a
-        cosine.
+        Each of text, speech (paths, arrays `[S]` or `[S, C]` at `sample_rate`, or what `Encoder.explain` gave), image,
+        ipa, words (said aloud in IPA), vector and sounds_like takes one query or a list, and all that are given are
+        fused: their embeddings are summed by weight and brought to length 1. `weights` names a modality and gives a
+        number, or one for each of its queries; the default is 1, and a negative weight pushes away. `min_score` leaves
+        out hits below a cosine.
 
         sounds_like is a spelling that sounds right, such as "aple", which is read aloud and as text; an item counts
         by the reading that it is nearer to, the sound weighed by `sound_share`, from 0 to 1, and the text by the rest

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sayclip.errors import BundleError, InputError, LibraryError
+from sayclip.errors import BundleError, InputError, LibraryError, SpaceMismatchError
+from sayclip.explanation import Explanation
 from sayclip.library import sounds_like
 from sayclip.library.checks import finite_number
 from sayclip.library.finding import printable
@@ -60,7 +61,8 @@ def encode_queries(
 
     Every embedding has length 1 and weight 1 unless `weights` says otherwise: a number for each query of a modality,
     or a list with one number a query. The weighted sum is brought to length 1 again. A negative weight pushes away.
-    Spellings (`sounds_like`) are read in two ways, each of which is fused with all else.
+    Spellings (`sounds_like`) are read in two ways, each of which is fused with all else. Speech may be an
+    `Explanation`, whose embedding is taken as it is.
 
     Raises `InputError` for nothing asked and for weights of no use, `BundleError` for an encoder that is not there,
     and whatever the encoder raises for a query that it cannot encode.
@@ -122,7 +124,7 @@ def _embedded(
     if modality == "text":
         rows = encoder.text(values)
     elif modality == "speech":
-        rows = encoder.speech(values, sample_rate=reading.sample_rate)
+        rows = _spoken(values, encoder, reading.sample_rate)
     elif modality == "image":
         rows = encoder.image(values)
     elif modality == "ipa":
@@ -132,6 +134,24 @@ def _embedded(
     else:
         rows = encoder.pronunciation(words=values, language=reading.language)
     return [_checked(rows, values, width, modality, str(ENCODER_OF[modality]))]
+
+
+def _spoken(values: list[Any], encoder: EncoderLike, sample_rate: int | None) -> NDArray[Any]:
+    """Embeddings of recordings `[n, width]`; those of what was explained before are not made again."""
+    recordings = [value for value in values if not isinstance(value, Explanation)]
+    if len(recordings) == len(values):
+        return encoder.speech(values, sample_rate=sample_rate)
+    for value in values:
+        if isinstance(value, Explanation) and value.space != encoder.space:
+            raise SpaceMismatchError(
+                f"the explanation of {_shown(value)} is of space {value.space}, the library's of {encoder.space}",
+                "explain the recording by the encoder that the library was opened with",
+            )
+    rows: Iterator[NDArray[Any]] = iter(())
+    if recordings:
+        encoded = encoder.speech(recordings, sample_rate=sample_rate)
+        rows = iter(_checked(encoded, recordings, encoder.width, "speech", "speech"))
+    return np.stack([value.embedding if isinstance(value, Explanation) else next(rows) for value in values])
 
 
 def _checked(rows: NDArray[Any], values: list[Any], width: int, modality: str, name: str) -> NDArray[np.float64]:
@@ -192,6 +212,8 @@ def _factors(given: Mapping[str, list[Any]], weights: Mapping[str, float | Seque
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Explanation):
+        value = value.source
     if isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):

@@ -54,21 +54,29 @@ class OpenedEncoder:
 
     def run(self, feeds: Mapping[str, Array], output: str = OUTPUT) -> NDArray[np.float32]:
         """The embeddings float32 [n, d] of one batch, finite and L2-normalised. Raises BackendError otherwise."""
-        with self._lock:
-            session, choice = self._open()
-            embeddings = session.run(feeds)[output]
-        wanted = (len(next(iter(feeds.values()))), self.entry.width)
+        return self.embeddings(self.run_all(feeds), len(next(iter(feeds.values()))), output)
+
+    def embeddings(self, outputs: Mapping[str, Array], rows: int, output: str = OUTPUT) -> NDArray[np.float32]:
+        """The same of what ``run_all`` gave for ``rows`` inputs."""
+        embeddings = outputs[output]
+        wanted = (rows, self.entry.width)
         if embeddings.shape != wanted:
-            raise self._wrong(choice, f"gave shape {list(embeddings.shape)}, wanted {list(wanted)}")
+            raise self.wrong(f"gave shape {list(embeddings.shape)}, wanted {list(wanted)}")
         embeddings = embeddings.astype(np.float32, copy=False)
         norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))[:, None]
         deviation = np.abs(norms - 1.0)
         if not np.all(deviation <= _NORM_TOLERANCE):  # neither does NaN
             if not np.all(np.isfinite(norms)):
-                raise self._wrong(choice, "gave numbers that are not finite, wanted finite ones")
-            raise self._wrong(choice, f"gave a vector of length {float(norms[np.argmax(deviation), 0]):.4g}, wanted 1")
+                raise self.wrong("gave numbers that are not finite, wanted finite ones")
+            raise self.wrong(f"gave a vector of length {float(norms[np.argmax(deviation), 0]):.4g}, wanted 1")
         normalised: NDArray[np.float32] = embeddings / norms
         return normalised
+
+    def wrong(self, problem: str) -> BackendError:
+        """The error to raise for what the graph that runs gave."""
+        choice = self.open()
+        graph = f"the {choice.precision} graph of {self.name!r} on {choice.backend}"
+        return BackendError(f"{graph} {problem}", "try precision='fp32', and see `sayclip doctor`")
 
     def close(self) -> None:
         """Free the graph; the encoder cannot run any more."""
@@ -84,7 +92,3 @@ class OpenedEncoder:
         if self._session is None or self._choice is None:
             self._session, self._choice = open_session(self._manifest, self.name, self._request)
         return self._session, self._choice
-
-    def _wrong(self, choice: Choice, problem: str) -> BackendError:
-        graph = f"the {choice.precision} graph of {self.name!r} on {choice.backend}"
-        return BackendError(f"{graph} {problem}", "try precision='fp32', and see `sayclip doctor`")
