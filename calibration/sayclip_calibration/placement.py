@@ -2,7 +2,8 @@
 
 A layer is a Conv, MatMul or Gemm with a constant weight; its input is quantised, not its output, so LayerNorm, softmax,
 GELU, residual sums and attention's own products stay in float. So do layers with fewer than 16 output channels or
-fewer than 16 products per output value, the final projection, and a log-mel front written as layers.
+fewer than 16 products per output value, the final projection, a log-mel front written as layers, and what a comparison
+is made of: it decides by small differences.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ FRONT_PREFIX = "front."  # weights of a signal front that is written as layers: 
 OUT = ".out"
 SMALLEST_SIDE = 16  # below this an int8 kernel pads more than it computes
 _MOVERS = frozenset({"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Pad"})
+_COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"})
 _NONLINEAR = frozenset({"Softmax", "LayerNormalization", "Erf", "Gelu", "Relu", "LeakyRelu", "Tanh", "Sigmoid", "Elu"})
 
 
@@ -108,6 +110,7 @@ def place(
     excluded, unmatched = _match(exclude, list(view.nodes))
     front = signal_front(view)
     final = _final_projection(view, output)
+    deciding = _deciding(view)
     sites: list[Site] = []
     skipped: dict[str, str] = {}
     for name, node in view.nodes.items():
@@ -124,6 +127,8 @@ def place(
             skipped[name] = "final projection"
         elif min(found.reduction, found.channels) < SMALLEST_SIDE:
             skipped[name] = f"too thin: {found.reduction} products, {found.channels} channels"
+        elif name in deciding:
+            skipped[name] = "decides"
         else:
             sites.append(found)
     return Placement(tuple(sites), skipped, unmatched, conv_outputs)
@@ -196,6 +201,24 @@ def signal_front(view: GraphView) -> set[str]:
             # A logarithm deep inside the encoder would take all of it along: only one above raw signal counts.
             if not any(view.nodes[other].op_type in _NONLINEAR for other in before):
                 found |= {other for other in before if view.nodes[other].op_type in LAYERS}
+    return found
+
+
+def _deciding(view: GraphView) -> set[str]:
+    """Layers that a comparison depends on with no other product between, as a boundary detector's projection."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [tensor for node in view.nodes.values() if node.op_type in _COMPARISONS for tensor in node.input]
+    names = {output: name for name, node in view.nodes.items() for output in node.output}
+    while waiting:
+        name = names.get(waiting.pop())
+        if name is None or name in seen:
+            continue
+        seen.add(name)
+        if view.nodes[name].op_type in LAYERS:
+            found.add(name)
+        else:
+            waiting.extend(view.nodes[name].input)
     return found
 
 

@@ -53,6 +53,12 @@ def add(subparsers: Any) -> None:
         "a pronunciation encoder of our own training",
         "its file (pronunciation.safetensors in the work folder of `sayclip train demo`)",
     )
+    _add(
+        kinds,
+        "head",
+        "a speech encoder whose head is of our own training",
+        "its file (what `sayclip train speech` wrote)",
+    )
     full = kinds.add_parser(
         "full-size", help="full-size models of random weights: export, check, TensorRT-RTX; time and memory of each"
     )
@@ -110,6 +116,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from sayclip.cli.output import one_line, print_json, size
     from sayclip_export.clip4vla_export import export_audio
     from sayclip_export.clip_export import export_clip
+    from sayclip_export.head_export import export_head
     from sayclip_export.pronunciation_export import export_pronunciation
     from sayclip_export.readers.overrides import Overrides
     from sayclip_export.speechclip_export import export_speech
@@ -129,6 +136,8 @@ def _export(arguments: argparse.Namespace) -> int:
         manifest = export_speech(source, out, say, given, vocabulary, arguments.buckets, hubert)
     elif arguments.checkpoint == "pronunciation":
         manifest = export_pronunciation(source, out, say)
+    elif arguments.checkpoint == "head":
+        manifest = export_head(source, out, say)
     else:
         manifest = export_audio(source, out, say, given, vocabulary)
     written = {name: sum(file.bytes for file in entry.files()) for name, entry in manifest.encoders.items()}

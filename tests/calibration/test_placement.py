@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 
 from sayclip.errors import InputError
 from sayclip_calibration import place
@@ -114,6 +114,25 @@ def test_a_front_is_found_by_its_prefix_and_by_its_logarithm(write: Write) -> No
     placement = place(load_model(write(nodes, constants, {"x": ["batch", 1, 51]})))
     assert placement.nodes == ("body",)
     assert {name for name, reason in placement.skipped.items() if reason == "signal front"} == {"dft", "mel", "scaling"}
+
+
+def test_what_a_comparison_is_made_of_stays_in_float(write: Write) -> None:
+    """The last layer before it, through whatever is no product; not those before that, nor what its mask selects."""
+    nodes = [
+        NODE("MatMul", ["x", "w"], ["frames"], "frames"),
+        NODE("MatMul", ["frames", "w"], ["looked_at"], "detector"),
+        NODE("Mul", ["looked_at", "looked_at"], ["squares"]),
+        NODE("ReduceSum", ["squares", "last"], ["distance"], keepdims=1),
+        NODE("Greater", ["distance", "threshold"], ["is_peak"]),
+        NODE("Cast", ["is_peak"], ["starts"], to=TensorProto.FLOAT),
+        NODE("MatMul", ["frames", "w"], ["value"], "value"),
+        NODE("Mul", ["value", "starts"], ["kept"]),
+        NODE("MatMul", ["kept", "w"], ["embedding"], "projection"),
+    ]
+    constants = {"w": weight(32, 32), "last": np.array([-1]), "threshold": np.float32(0.5)}
+    placement = place(load_model(write(nodes, constants, {"x": ["batch", 32]})))
+    assert placement.nodes == ("frames", "value")
+    assert placement.skipped == {"detector": "decides", "projection": "final projection"}
 
 
 def test_a_default_value_of_an_input_is_no_weight(write: Write) -> None:

@@ -222,14 +222,23 @@ class SpeechTower(nn.Module):
         """How many frames the layers see, for counts of log-mel frames."""
         return (counts + STRIDE - 1) // STRIDE
 
-    def features(self, log_mel: Tensor, valid: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Un-normalised embedding [B,D] and the hidden states, from log-mel frames.
+    def mix(self, states: Sequence[Tensor]) -> Tensor:
+        """The learnt mixture of the hidden states, f32 [B,T,W].
 
         As in SpeechCLIP large, each state is layer-normalised without affine before the weighted sum.
         """
-        states, attention_mask = self.hidden_states(log_mel, valid)
         weights = torch.softmax(self.layer_weights, 0)
-        mixed = torch.stack([nn.functional.layer_norm(x, x.shape[-1:]) for x in states], -1) @ weights
+        return torch.stack([nn.functional.layer_norm(x, x.shape[-1:]) for x in states], -1) @ weights
+
+    def mixed(self, log_mel: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """What heads read, f32 [B,ceil(T/3),W], from log-mel frames [B,T,M], and the additive mask of its frames."""
+        states, attention_mask = self.hidden_states(log_mel, valid)
+        return self.mix(states), attention_mask
+
+    def features(self, log_mel: Tensor, valid: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Un-normalised embedding [B,D] and the hidden states, from log-mel frames."""
+        states, attention_mask = self.hidden_states(log_mel, valid)
+        mixed = self.mix(states)
         return self.head(mixed, attention_mask) + self.shortcut(mixed, self.frame_mask(valid)), states
 
     def embedding(self, log_mel: Tensor, valid: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from sayclip_export.phonemes.chart import folded_matrix, inventory_sha256
 from sayclip_export.readers.errors import CheckpointError, refuse
 from sayclip_export.readers.settings import Settings
 from sayclip_export.readers.tensors import as_float32, read_safetensors
+from sayclip_export.readers.trained import json_object, read_metadata, write_tensors
 
 FORMAT = "sayclip-pronunciation-1"
 LARGEST = 8192  # of every size
@@ -48,8 +49,6 @@ class PronunciationCheckpoint:
 
 def write_pronunciation(path: Path, checkpoint: PronunciationCheckpoint) -> None:
     """Write ``checkpoint`` to ``path``, which is replaced only when all of it is written."""
-    from safetensors.torch import save_file
-
     tensors = {key: value.contiguous() for key, value in checkpoint.tower.state_dict().items() if key != _UNUSED}
     metadata = {
         "format": FORMAT,
@@ -59,19 +58,17 @@ def write_pronunciation(path: Path, checkpoint: PronunciationCheckpoint) -> None
         "space": checkpoint.space,
         "history": checkpoint.history,
     }
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, str(part), metadata)
-    part.replace(path)
+    write_tensors(path, tensors, metadata)
 
 
 def read_pronunciation(path: Path) -> PronunciationCheckpoint:
     """Read ``path``. Raises CheckpointError for a file that is damaged, of another kind, or at odds with itself."""
     if not path.is_file():
         raise refuse(f"{path} is no file", _REMEDY)
-    metadata = _metadata(path)
+    metadata = read_metadata(path, FORMAT, _REMEDY)
     tensors = read_safetensors(path)
-    config = _config(Settings(_json(metadata, "config", path), f"{path}: config"))
-    phonemes = _json(metadata, "phonemes", path)
+    config = _config(Settings(json_object(metadata, "config", path, _REMEDY), f"{path}: config"))
+    phonemes = json_object(metadata, "phonemes", path, _REMEDY)
     try:
         inventory = PhonemeInventory(phonemes, where=f"{path}: phonemes")
     except BundleError as error:
@@ -83,7 +80,7 @@ def read_pronunciation(path: Path) -> PronunciationCheckpoint:
         )
     if inventory.size != config.vocabulary:
         raise refuse(f"{path} knows {inventory.size} phonemes, its config says {config.vocabulary}", _REMEDY)
-    g2p = _json(metadata, "g2p", path)
+    g2p = json_object(metadata, "g2p", path, _REMEDY)
     name, version, language = (g2p.get(key) for key in ("name", "version", "language"))
     also = g2p.get("also", [])
     strings = isinstance(also, list) and all(isinstance(text, str) for text in [name, version, language, *also])
@@ -105,29 +102,6 @@ def _chart_of(phonemes: Mapping[str, Any]) -> str:
         return inventory_sha256(phonemes)
     except (AttributeError, KeyError, TypeError, ValueError):  # marks that are none
         return ""
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            metadata = dict(file.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
-        raise refuse(f"{path} is damaged or no safetensors file ({error})", _REMEDY) from None
-    if metadata.get("format") != FORMAT:
-        raise refuse(f"{path} has the format {metadata.get('format', 'none')!r:.60}, wanted {FORMAT!r}", _REMEDY)
-    return metadata
-
-
-def _json(metadata: Mapping[str, str], key: str, path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(metadata.get(key, ""))
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise refuse(f"{path}: {key} is no JSON object", _REMEDY)
-    return value
 
 
 def _config(settings: Settings) -> TextConfig:

@@ -53,7 +53,10 @@ class Cif(nn.Module):
         return torch.sigmoid(self.weight(x.transpose(1, 2)))[:, :, 0] * valid
 
     def forward(self, frames: Tensor, count: Tensor, padding: Padding = "exact") -> Slots:
-        alpha = self.weights(frames, count, padding)
+        return self.fire(frames, self.weights(frames, count, padding), count)
+
+    def fire(self, frames: Tensor, alpha: Tensor, count: Tensor) -> Slots:
+        """The slots that frames fill whose weights are ``alpha`` f32 [B,T], 0 past ``count``."""
         after = torch.cumsum(alpha, 1)
         before = after - alpha
         slot = torch.arange(self.slots, device=frames.device, dtype=alpha.dtype)[None, :, None]

@@ -1,0 +1,66 @@
+"""The segmental head: detector, means of segments, a small transformer over these, and the frozen text tower.
+
+After the abstracts of Bhati et al. (Interspeech 2023; arXiv 2309.04628): a sequence of word-like units goes into CLIP's
+pretrained text encoder as word embeddings, past the token table. What lies between is ours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sayclip_export.models.hubert import additive_mask, inside
+from sayclip_export.models.layers import Block
+from sayclip_export.models.segmental.config import HeadConfig
+from sayclip_export.models.segmental.detector import boundaries, dissimilarity
+from sayclip_export.models.segmental.heard import Heard
+from sayclip_export.models.segmental.pooling import pool
+from sayclip_export.models.segmental.precision import single
+from sayclip_export.models.segmental.units import UnitReader
+from sayclip_export.models.text import TextTower
+
+
+class SegmentalHead(nn.Module):
+    """``forward(frames f32 [B,T,W], count i32 [B], target=None) -> Heard``, with ``cascaded`` and ``edges``.
+
+    The segmentation follows from the frames alone, so ``target`` says nothing here. No gradient goes through it: what
+    is lost behind it reaches the frames through the means; a projection in front of the detector learns from a loss on
+    ``extras``: ``prominence`` and ``dissimilarity`` f32 [B,T], see the detector, with ``starts`` f32 [B,T] of 0 and 1.
+    When training with a vocabulary, ``attended`` f32 [B,K,W_t] too, see ``Read``.
+    """
+
+    def __init__(self, config: HeadConfig, text: TextTower | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.detector = nn.Linear(config.width, config.detector, bias=False) if config.detector else None
+        self.positions = nn.Parameter(torch.randn(config.slots, config.width) * 0.02)
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.segment_hidden, config.dropout) for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.reader = UnitReader(config, 1, config.vocabulary, text)
+
+    def forward(self, frames: Tensor, count: Tensor, target: Tensor | None = None) -> Heard:
+        config = self.config
+        mask = inside(count, frames.shape[1]).float()
+        with single(frames.device):
+            looked_at = frames.float() if self.detector is None else self.detector(frames.float())
+        starts, prominence = boundaries(looked_at, mask, config.threshold, config.eps, config.slots)
+        means, segments, edges = pool(frames, starts, mask, config.slots)
+        x = self.dropout(means) + self.positions
+        attention_mask = additive_mask(inside(segments, config.slots).to(x.dtype))
+        for block in self.blocks:
+            x = block(x, attention_mask)
+        read = self.reader(self.norm(x), segments)
+        extras = {"starts": starts, "prominence": prominence}
+        if self.training:
+            extras["dissimilarity"] = dissimilarity(looked_at, mask)[0]
+            if read.attended is not None:
+                extras["attended"] = read.attended
+        return Heard(None, read.embedding, read.units, read.ids, read.scores, segments, edges, extras)
+
+    def fold(self) -> SegmentalHead:
+        """Fold the batch norm, in place; for evaluation and export."""
+        self.eval().reader.fold()
+        return self
