@@ -63,7 +63,9 @@ def test_captions_name_pictures_that_are_there(built: tuple[Path, dict[str, Any]
 def test_speech_is_16_khz_flac_with_the_times_of_its_words(built: tuple[Path, dict[str, Any]]) -> None:
     target, about = built
     found = rows(target / "speech.tsv")
-    assert list(found[0]) == ["file", "caption", "voice", "split", "words"]
+    assert list(found[0]) == ["file", "caption", "voice", "split", "words", "picture"]
+    meant = {(row["caption"], row["file"]) for row in rows(target / "captions.tsv")}
+    assert {(row["caption"], row["picture"]) for row in found} <= meant
     captions = {row["caption"]: row["split"] for row in rows(target / "captions.tsv")}
     assert {row["file"] for row in found} == {path.relative_to(target).as_posix() for path in target.glob("speech/*")}
     for row in found:

@@ -10,6 +10,7 @@ from typing import Any
 from sayclip.cli.search import positive
 from sayclip_training.claims import command as claims
 from sayclip_training.distillation import command as distillation
+from sayclip_training.heads import command as heads
 
 
 def add(subparsers: Any) -> None:
@@ -24,6 +25,7 @@ def add(subparsers: Any) -> None:
     demo.set_defaults(run=_demo)
     _add_demo_data(recipes)
     distillation.add(recipes)
+    heads.add(recipes)
     claims.add(recipes)
 
 

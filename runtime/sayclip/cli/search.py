@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
         "--sounds-like",
         metavar="SPELLING",
         action="append",
-        help="a spelling that sounds right, such as 'aple': read aloud by espeak-ng, and as text",
+        help="a spelling that sounds right, such as 'dollfin': read aloud by espeak-ng, and as text",
     )
     parser.add_argument(
         "--sound-share",

@@ -147,7 +147,7 @@ class Library(OpenLibrary):
         number, or one for each of its queries; the default is 1, and a negative weight pushes away. `min_score` leaves
         out hits below a cosine.
 
-        sounds_like is a spelling that sounds right, such as "aple", which is read aloud and as text; an item counts
+        sounds_like is a spelling that sounds right, such as "dollfin", which is read aloud and as text; an item counts
         by the reading that it is nearer to, the sound weighed by `sound_share`, from 0 to 1, and the text by the rest
         (default: `sayclip.library.sounds_like.SOUND_SHARE`). `language`: of the words and spellings, one that the
         pronunciation encoder was trained on (default: its first).

@@ -23,7 +23,7 @@ from sayclip_training.testbed.files import write
 from sayclip_training.testbed.parts import Part
 
 _WORDS_A_PART, _RECORDINGS_A_PART = 50, 60  # some seconds each
-_FORMAT = 1  # of the files; a change makes older folders another recipe
+_FORMAT = 2  # of the files; a change makes older folders another recipe
 
 
 def build(target: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
@@ -54,6 +54,8 @@ def build(target: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
     entries = _words(planned, target / folder.PARTS, seed, workers, say)
     write(target / "words.json", (json.dumps(entries, ensure_ascii=False, indent=1) + "\n").encode())
     rows = _speech(planned, target, workers, say)
+    picture = {caption.text: caption.file for caption in reversed(planned.captions)}  # the first of the same caption
+    rows = [{**row, "picture": picture[row["caption"]]} for row in rows]
     write(target / "speech.tsv", speech.table(rows).encode())
     for leftover in target.rglob(".*.part"):  # of processes that were killed while they wrote
         leftover.unlink(missing_ok=True)

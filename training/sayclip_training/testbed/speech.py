@@ -20,7 +20,7 @@ from sayclip_training.testbed.reading import espeak
 from sayclip_training.testbed.voices import Recording
 
 RATE = 16000
-HEADER = ("file", "caption", "voice", "split", "words")
+HEADER = ("file", "caption", "voice", "split", "words", "picture")
 _PEAK = 0.5
 _SHORTEST, _QUIETEST = 0.1, 0.01  # seconds, and of full scale: less is no speech
 
@@ -63,11 +63,11 @@ def record(recordings: Sequence[Recording], folder: Path) -> list[dict[str, Any]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as they stand in ``speech.tsv``."""
+    """The rows as they stand in ``speech.tsv``: those of `record`, and the ``picture`` that each means."""
     lines = ["\t".join(HEADER)]
     for row in rows:
-        words = json.dumps(row["words"], ensure_ascii=False)
-        lines.append("\t".join([*(row[column] for column in HEADER[:-1]), words]))
+        cells = {**row, "words": json.dumps(row["words"], ensure_ascii=False)}
+        lines.append("\t".join(cells[column] for column in HEADER))
     return "\n".join(lines) + "\n"
 
 

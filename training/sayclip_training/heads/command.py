@@ -1,0 +1,101 @@
+"""``sayclip train speech`` on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from sayclip.cli.search import positive, share
+from sayclip.errors import InputError
+
+HEADS = ("segmental", "parallel", "cascaded", "hybrid", "cif")
+VOCABULARIES = ("none", "regularise", "quantise")
+
+
+def add(recipes: Any) -> None:
+    """Add the parser of this recipe."""
+    parser: argparse.ArgumentParser = recipes.add_parser(
+        "speech",
+        help="a head on a frozen speech encoder, learnt from recordings and pictures; resumes where it stopped",
+        description="Learn a head that brings the frames of a frozen speech encoder into the space of a frozen CLIP, "
+        "from pairs of recordings and pictures, without transcripts. `sayclip export head` adds the file that is "
+        "written to a bundle of that CLIP.",
+    )
+    parser.add_argument("--head", choices=HEADS, default="segmental", help="default segmental")
+    parser.add_argument(
+        "--pairs",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="a table separated by tabs with a header: speech (or file) and picture, relative to it; it may have split "
+        "(train, validation, others), and caption and words ([[word, start, end], …] in s) to evaluate by",
+    )
+    parser.add_argument("--clip", default="demo", help="as in `sayclip train pronunciation` (default demo)")
+    parser.add_argument("--speech", metavar="BUNDLE", help="whose speech encoder is frozen (default: --clip)")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors", help="the file to write")
+    parser.add_argument(
+        "--audio-only", action="store_true", help="from recordings of the same picture, which is not seen"
+    )
+    parser.add_argument("--vocabulary", choices=VOCABULARIES, default="none", help="of a segmental head (default none)")
+    parser.add_argument("--slots", type=positive, default=32, help="units at most (default 32); more are merged")
+    parser.add_argument("--threshold", type=share, default=0.05, help="of the detector, 0 to 1 (default 0.05)")
+    parser.add_argument("--detector", type=_natural, default=0, metavar="WIDTH", help="learnt projection, 0 for none")
+    parser.add_argument("--layers", type=_natural, default=2, help="of the segment encoder (default 2)")
+    parser.add_argument("--steps", type=positive, default=3000, help="default 3000")
+    parser.add_argument("--batch", type=positive, default=128, help="pairs a step (default 128)")
+    parser.add_argument("--rate", type=share, default=1e-3, help="learning rate (default 0.001)")
+    parser.add_argument("--dropout", type=share, default=0.1, metavar="SHARE", help="default 0.1")
+    parser.add_argument("--seed", type=_natural, default=0, help="default 0")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="checkpoint and log (default: beside FILE)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="what is heard and seen (default: in --work)")
+    parser.add_argument("--threads", type=positive, help="of PyTorch (default: its own)")
+    parser.add_argument("--json", action="store_true", help="print what came of it as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, and say what came of it."""
+    import torch
+
+    from sayclip.cli.output import one_line, print_json
+    from sayclip_export.readers.speech_head import write_speech_head
+    from sayclip_training.heads import recipe
+    from sayclip_training.heads.settings import Settings
+
+    out = arguments.out.expanduser()
+    if out.suffix != ".safetensors":
+        raise InputError(f"{out} is to be written", "give it a name that ends in .safetensors")
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"{out} is a folder, or in one that is not there", "name a file, such as head.safetensors")
+    settings = Settings(
+        *(arguments.head, arguments.vocabulary, arguments.audio_only, arguments.slots, arguments.threshold),
+        *(arguments.detector, arguments.layers, arguments.steps, arguments.batch, arguments.seed, arguments.rate),
+        arguments.dropout,
+    )
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    work = (arguments.work or out.with_suffix(".work")).expanduser()
+    kept = (arguments.cache or work).expanduser()
+    speech = arguments.speech or arguments.clip
+    material = recipe.gather(arguments.clip, speech, arguments.pairs.expanduser(), kept, pictures=True)
+    for line in material.lines:
+        print(one_line(line), file=sys.stderr, flush=True)
+    trained = recipe.train_head(material, settings, work)
+    write_speech_head(out, recipe.checkpoint(material, settings, trained))
+    measures = {split: {k: round(v, 4) for k, v in found.items()} for split, found in trained.measures.items()}
+    if arguments.json:
+        about = {"out": str(out), "parameters": trained.parameters, "seconds": round(trained.seconds, 1)}
+        print_json({**about, "measures": measures})
+        return 0
+    for split, found in measures.items():
+        print(one_line(f"{split}: {', '.join(f'{name} {value:g}' for name, value in found.items())}"))
+    print(one_line(f"wrote {out}; trained for {trained.seconds:.0f} s"))
+    return 0
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 31):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)

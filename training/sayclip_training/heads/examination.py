@@ -1,0 +1,138 @@
+"""What a head finds among all pictures, and how word-like its units are, on utterances that it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from sayclip_export.models.layers import unit
+from sayclip_export.models.segmental import Heard
+from sayclip_training.heads.features import Features
+from sayclip_training.heads.measures import Agreement, between_words, compare, overlapping
+from sayclip_training.heads.pairs import Pair
+from sayclip_training.losses import recall
+
+AT_ONCE = 64
+NEIGHBOURS = 5  # tokens that a keyword may stand for, in SpeechCLIP's hit rate
+Seconds = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Outcome:
+    """What was heard in N utterances: embeddings f32 [N,D] by name, and of each its units."""
+
+    embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    edges: list[list[float]] = field(default_factory=list)
+    named: list[list[int]] = field(default_factory=list)
+    nearest: list[NDArray[np.int64]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Utterances to evaluate on, all pictures f32 [P,D] of length 1, and which is right for each.
+
+    ``tokens``: the ids of a text in the tower's vocabulary; ``seconds(edges, count, samples)``: edges in seconds.
+    """
+
+    features: Features
+    pairs: Sequence[Pair]
+    pictures: NDArray[np.float32]
+    picture: NDArray[np.int64]
+    tokens: Callable[[str], list[int]]
+    seconds: Seconds
+
+    def scores(self, head: nn.Module, rows: Sequence[int]) -> dict[str, float]:
+        """R@1 and R@10 of utterances ``rows`` by every embedding; of units their boundaries, number and names.
+
+        ``f1``, ``precision``, ``recall`` of boundaries within 40 ms; ``near``: share of utterances with as many units
+        as words, give or take one; ``named``: share of units whose token is one of the word's that they lie on;
+        ``hit_rate``: share of units with one of the caption's tokens among their 5 nearest (SpeechCLIP's protocol).
+        """
+        heard = self.hear(head, rows)
+        right = self.picture[rows][:, None] == np.arange(len(self.pictures))
+        found: dict[str, float] = {}
+        for name, embedding in heard.embeddings.items():
+            cosines = embedding @ self.pictures.T
+            for k in (1, 10):
+                found[f"{name}_r{k}"] = recall(cosines, right, min(k, len(self.pictures)))
+        return found | self.units(heard, [self.pairs[row] for row in rows])
+
+    def units(self, heard: Outcome, pairs: Sequence[Pair]) -> dict[str, float]:
+        """What is measured of units, as far as words and times are known."""
+        found: dict[str, float] = {}
+        if heard.edges:
+            agreement, near, named, units = Agreement(), 0, 0, 0
+            timed = [i for i, pair in enumerate(pairs) if pair.words]
+            for i in timed:
+                words = pairs[i].words
+                spans = [(word.start, word.end) for word in words]
+                agreement += compare(heard.edges[i][1:-1], between_words(spans))
+                near += abs(len(heard.edges[i]) - 1 - len(words)) <= 1
+                for token, place in zip(heard.named[i], overlapping(heard.edges[i], spans), strict=True):
+                    units += 1
+                    named += place is not None and token in self.tokens(words[place].text)
+            if timed:
+                found |= {"f1": agreement.f1, "precision": agreement.precision, "recall": agreement.recall}
+                found |= {"near": near / len(timed), "named": named / max(units, 1)}
+        if heard.nearest:
+            hits = [
+                bool(set(row) & set(self.tokens(pair.caption)))
+                for nearest, pair in zip(heard.nearest, pairs, strict=True)
+                if pair.caption
+                for row in nearest.tolist()
+            ]
+            if hits:
+                found["hit_rate"] = float(np.mean(hits))
+        return found
+
+    def hear(self, head: nn.Module, rows: Sequence[int]) -> Outcome:
+        """What ``head`` makes of utterances ``rows``, in evaluation mode."""
+        training = head.training
+        head.eval()
+        order = np.argsort(self.features.counts()[np.asarray(rows)], kind="stable")
+        parts: list[tuple[int, Mapping[str, Any]]] = []
+        with torch.inference_mode():
+            for start in range(0, len(order), AT_ONCE):
+                places = order[start : start + AT_ONCE]
+                chosen = [rows[place] for place in places]
+                frames, count = self.features.batch(chosen)
+                heard: Heard = head(frames, count)
+                samples = torch.tensor([round(self.features.seconds[row] * 16000) for row in chosen])
+                parts += zip(places.tolist(), self._apart(head, heard, count, samples), strict=True)
+        head.train(training)
+        outcome = Outcome()
+        for _, one in sorted(parts, key=lambda part: part[0]):
+            outcome.edges += [one["edges"]] if "edges" in one else []
+            outcome.named += [one["ids"]] if "ids" in one else []
+            outcome.nearest += [one["nearest"]] if "nearest" in one else []
+        for name in ("parallel", "cascaded"):
+            rows_of = [one[name] for _, one in sorted(parts, key=lambda part: part[0]) if name in one]
+            if rows_of:
+                outcome.embeddings[name] = np.stack(rows_of)
+        return outcome
+
+    def _apart(self, head: nn.Module, heard: Heard, count: Tensor, samples: Tensor) -> list[dict[str, Any]]:
+        """What was heard, utterance by utterance."""
+        found: list[dict[str, Any]] = [{} for _ in range(len(count))]
+        for name, embedding in (("parallel", heard.parallel), ("cascaded", heard.cascaded)):
+            for one, row in zip(found, [] if embedding is None else unit(embedding).numpy(), strict=False):
+                one[name] = row
+        if heard.units is None or heard.ids is None:
+            return found
+        numbers = [heard.units.shape[1]] * len(found) if heard.count is None else heard.count.tolist()
+        table = head.reader.text.token_embedding.weight  # type: ignore[union-attr]
+        cosines = normalize(heard.units, dim=-1) @ normalize(table, dim=-1).T + head.reader.barred  # type: ignore
+        nearest = cosines.topk(NEIGHBOURS, -1).indices.numpy()
+        edges = None if heard.edges is None else self.seconds(heard.edges, count, samples)
+        for place, (one, number) in enumerate(zip(found, numbers, strict=True)):
+            one["ids"], one["nearest"] = heard.ids[place, :number].tolist(), nearest[place, :number]
+            if edges is not None:
+                one["edges"] = edges[place, : number + 1].tolist()
+        return found

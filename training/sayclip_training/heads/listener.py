@@ -1,0 +1,74 @@
+"""The speech encoder that heads are put on: that of a bundle, as PyTorch knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sayclip.bundle.files import verify_files
+from sayclip.bundle.find import demo_folder
+from sayclip.bundle.manifest import FILE, Manifest
+from sayclip.errors import BundleError, InputError
+from sayclip.preparation import pad
+from sayclip_export.models.speech import STRIDE, SpeechTower
+from sayclip_export.readers import speech_graph
+from sayclip_training.distillation import cache
+from sayclip_training.distillation.teacher import DEMO
+
+AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Listener:
+    """``tower`` in evaluation mode; ``identity``: a hash of its graph; a frame lasts ``frame_seconds``."""
+
+    tower: SpeechTower
+    identity: str
+    width: int
+    frame_seconds: float
+
+    def hear(self, waves: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float16]]:
+        """Frames f16 [T,W] of each wave f32 [S] at 16 kHz."""
+        order = np.argsort([len(wave) for wave in waves], kind="stable")
+        found: dict[int, NDArray[np.float16]] = {}
+        with torch.inference_mode():
+            for start in range(0, len(order), AT_ONCE):
+                places = order[start : start + AT_ONCE]
+                waveform, length = pad([waves[place] for place in places], np.float32)
+                log_mel, valid = self.tower.front(torch.from_numpy(waveform), torch.from_numpy(length))
+                frames = self.tower.mixed(log_mel, valid)[0].numpy().astype(np.float16)
+                counts = self.tower.frames(valid.sum(1)).tolist()
+                for place, row, count in zip(places.tolist(), frames, counts, strict=True):
+                    found[place] = row[:count]
+        return [found[place] for place in range(len(waves))]
+
+
+def open_listener(source: str) -> Listener:
+    """The speech encoder of the bundle ``source``, or of the installed demo's for ``demo``.
+
+    Raises BundleError for a bundle without one whose weights can be told from its fp32 graph.
+    """
+    demo = demo_folder() if source == DEMO and not Path(DEMO, FILE).is_file() else None
+    if source == DEMO and demo is None and not Path(source).exists():
+        raise InputError("sayclip-demo is not installed", "`pip install ./demo`, or name a bundle")
+    manifest = Manifest.read(demo / "bundle" if demo else Path(source).expanduser())
+    entry = manifest.entry("speech")
+    graph = entry.graphs.get("fp32")
+    if graph is None:
+        raise BundleError(f"the speech encoder of {manifest.name} has no fp32 graph", "name a bundle that has one")
+    verify_files(manifest)
+    sizes = entry.provenance.get("architecture")
+    tower = speech_graph.recover(manifest.path(graph.file), sizes if isinstance(sizes, Mapping) else {})
+    if tower is None:
+        raise BundleError(
+            f"the speech encoder of {manifest.name} is of a make that heads cannot be put on",
+            "name a bundle whose speech encoder `sayclip train demo` made, such as demo",
+        )
+    config = tower.config
+    identity = cache.digest([graph.sha256, *(file.sha256 for file in graph.data)])
+    return Listener(tower, identity, config.width, STRIDE * config.hop / config.sample_rate)

@@ -1,0 +1,200 @@
+"""``sayclip train speech``: from pairs of recordings and pictures to a head on a frozen speech encoder.
+
+After the abstracts of Segmental SpeechCLIP (Bhati et al., Interspeech 2023 and arXiv 2309.04628) and after SpeechCLIP
+(arXiv 2210.00705) and SpeechCLIP+ (arXiv 2402.06959); what the abstracts do not say is our own design. Every step is
+kept on the disk and resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import sayclip
+from sayclip.bundle.files import sha256_of
+from sayclip.cli.output import Progress
+from sayclip.errors import InputError
+from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
+from sayclip_export.models.segmental.encoder import seconds
+from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
+from sayclip_training.distillation import cache
+from sayclip_training.distillation.teacher import Teacher, open_teacher
+from sayclip_training.heads import features, folder
+from sayclip_training.heads.batches import Batches
+from sayclip_training.heads.examination import Examination
+from sayclip_training.heads.features import Features
+from sayclip_training.heads.lesson import Batch, Learner
+from sayclip_training.heads.listener import Listener, open_listener
+from sayclip_training.heads.pairs import SHOWN, TRAIN, VALIDATION, Pairs, read_pairs
+from sayclip_training.heads.settings import Settings
+from sayclip_training.loop import run
+
+NAME = "speech"
+_EVALUATIONS = 6
+_CHECKED = 1000  # utterances that are evaluated on while training
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The encoder, its measures by split, the seconds that training took this time, and the size of the head."""
+
+    speech: SegmentalSpeech
+    measures: dict[str, dict[str, float]]
+    seconds: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that heads learn from: made once, for any number of them."""
+
+    teacher: Teacher
+    listener: Listener
+    pairs: Pairs
+    heard: Features
+    exam: Examination
+    meaning: NDArray[np.int64]
+    lines: list[str]
+
+    def rows(self, split: str) -> list[int]:
+        """The utterances of a split."""
+        return [row for row, pair in enumerate(self.pairs.rows) if pair.split == split]
+
+    def splits(self) -> list[str]:
+        """All but what is learnt from, in the order of the table."""
+        return [name for name in dict.fromkeys(pair.split for pair in self.pairs.rows) if name != TRAIN]
+
+
+def gather(clip: str, speech: str, table: Path, kept: Path, *, pictures: bool = True) -> Material:
+    """Read ``table``, hear its recordings and see its pictures, as far as ``kept`` has not got that already.
+
+    Raises InputError for a table of no use and for a speech encoder that lies in another space than ``clip``.
+    """
+    pairs = read_pairs(table, pictures=pictures)
+    teacher, listener = open_teacher(clip), open_listener(speech)
+    if teacher.tower is None or teacher.see is None:
+        lacks = "whose weights are not known" if teacher.tower is None else "without an image encoder"
+        raise InputError(f"{teacher.name} is a CLIP {lacks}", "name another with --clip")
+    with Progress("recordings") as bar:
+        names = [pair.speech for pair in pairs.rows]
+        heard = features.extract(pairs.folder, names, listener.width, listener.identity, listener.hear, kept, bar)
+    whole = [row for row, pair in enumerate(pairs.rows) if pair.speech not in heard.broken]
+    files = list(dict.fromkeys(pairs.rows[row].picture for row in whole))
+    see, keys = teacher.see, [sha256_of(pairs.folder / file) for file in files]
+
+    def make(start: int, stop: int) -> NDArray[np.float32]:
+        return see([pairs.folder / file for file in files[start:stop]])
+
+    with Progress("pictures") as bar:
+        seen = cache.rows(kept, "pictures", teacher.seen_by, keys, teacher.width, make, bar)
+    place = {file: number for number, file in enumerate(files)}
+    meaning = np.array([place.get(pair.picture, -1) for pair in pairs.rows])
+    unit = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-12)
+    vocabulary = teacher.tokenizer
+    exam = Examination(
+        *(heard, pairs.rows, unit.astype(np.float32), meaning, lambda text: vocabulary.encode(text)[1:-1]),
+        partial(_seconds, listener),
+    )
+    lines = [line for line in (pairs.report(), _broken(heard)) if line]
+    rows = [pair if number in set(whole) else replace(pair, split="broken") for number, pair in enumerate(pairs.rows)]
+    return Material(teacher, listener, replace(pairs, rows=rows), heard, exam, meaning, lines)
+
+
+def train_head(material: Material, settings: Settings, work: Path) -> Trained:
+    """Learn one head; ``work`` holds what resumes.
+
+    Raises InputError for too few pairs and TrainingError for a ``work`` of another run or a loss that is no number.
+    """
+    teacher, listener, exam = material.teacher, material.listener, material.exam
+    assert teacher.tower is not None
+    learnt, checked = material.rows(TRAIN), material.rows(VALIDATION)
+    batches = Batches(learnt, material.meaning.tolist(), settings.batch, settings.seed, twins=settings.audio_only)
+    names = [pair.speech for pair in material.pairs.rows]
+    facts = {
+        **asdict(settings),
+        "teacher_sha256": teacher.sha256,
+        "space": teacher.space,
+        "speech": listener.identity,
+        "pairs_sha256": cache.digest([f"{pair.speech}\t{pair.picture}\t{pair.split}" for pair in material.pairs.rows]),
+    }
+    folder.hold(work, NAME, facts)
+    torch.manual_seed(settings.seed)
+    config = HeadConfig(
+        listener.width,
+        teacher.tower.config,
+        slots=settings.slots,
+        threshold=settings.threshold,
+        detector=settings.detector,
+        layers=settings.layers,
+        vocabulary=settings.vocabulary,
+        dropout=settings.dropout,
+    )
+    head = build_head(settings.head, config, teacher.tower)
+    known = {token for row in learnt for token in exam.tokens(material.pairs.rows[row].caption)}
+    if known and head.reader is not None:  # SpeechCLIP's reduced vocabulary
+        head.reader.bar(set(range(teacher.tower.config.vocabulary)) - known)
+    learner = Learner(head, teacher.width)
+    learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": 0.05},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=settings.rate)
+    pictures = torch.from_numpy(exam.pictures)
+    learner.train()
+
+    def batch_of(rows: NDArray[np.int64]) -> Batch:
+        frames, count = material.heard.batch(rows)
+        meaning = torch.from_numpy(material.meaning[rows])
+        return Batch(frames, count, meaning, pictures[meaning], listener.frame_seconds)
+
+    def step(number: int) -> dict[str, float]:
+        first, second = batches.draw(number)
+        batch = batch_of(first)
+        if settings.audio_only:
+            batch = replace(batch, wanted=learner.means(batch_of(second)))
+        parts, _ = learner.losses(batch, settings)
+        torch.stack(list(parts.values())).sum().backward()
+        return {name: part.item() for name, part in parts.items()}
+
+    started = time.monotonic()
+    some = checked[:: max(1, len(checked) // _CHECKED)]
+    run(
+        NAME, work, {"learner": learner}, optimizer, settings.steps, step,
+        warmup=max(1, min(200, settings.steps // 10)),
+        evaluate=(lambda: exam.scores(head, some)) if some else None,
+        evaluate_every=max(1, settings.steps // _EVALUATIONS),
+        describe=lambda number: batches.describe(number, names),
+        seed=settings.seed,
+    )  # fmt: skip
+    spent = time.monotonic() - started
+    measures = {split: exam.scores(head, material.rows(split)) for split in material.splits() if split != "broken"}
+    return Trained(SegmentalSpeech(listener.tower, head), measures, spent, sum(p.numel() for p in learning))
+
+
+def checkpoint(material: Material, settings: Settings, trained: Trained) -> SpeechHeadCheckpoint:
+    """What the file of a trained head holds. Recordings were heard whole, so silence is not to be cut off either."""
+    rounded = {split: {k: round(v, 4) for k, v in found.items()} for split, found in trained.measures.items()}
+    made: dict[str, Any] = {"recipe": f"sayclip train speech {sayclip.__version__}", "settings": asdict(settings)}
+    history = json.dumps({**made, "measures": rounded})
+    return SpeechHeadCheckpoint(trained.speech, material.teacher.space, history, trim=False)
+
+
+def _seconds(listener: Listener, edges: torch.Tensor, count: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    return seconds(edges, count, samples, listener.tower.config)
+
+
+def _broken(heard: Features) -> str:
+    if not heard.broken:
+        return ""
+    shown = "; ".join(f"{name}: {why}" for name, why in list(heard.broken.items())[:SHOWN])
+    more = f" and {len(heard.broken) - SHOWN} more" if len(heard.broken) > SHOWN else ""
+    return f"{len(heard.broken)} recordings cannot be heard and are left out: {shown}{more}"

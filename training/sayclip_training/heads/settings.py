@@ -1,0 +1,49 @@
+"""What head is learnt and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sayclip.errors import InputError
+from sayclip_export.models.segmental import KINDS, VOCABULARIES
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``head`` and ``vocabulary``: see ``HeadConfig``. ``audio_only``: from utterances that mean the same, no pictures.
+
+    ``votes``, ``quantity`` and ``regular``: weights of the losses beside the contrastive one, see ``lesson``.
+    """
+
+    head: str = "segmental"
+    vocabulary: str = "none"
+    audio_only: bool = False
+    slots: int = 32
+    threshold: float = 0.05
+    detector: int = 0
+    layers: int = 2
+    steps: int = 3000
+    batch: int = 128
+    seed: int = 0
+    rate: float = 1e-3
+    dropout: float = 0.1
+    votes: float = 1.0
+    quantity: float = 0.25
+    regular: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.head not in KINDS:
+            raise InputError(f"head is {self.head!r}", f"give one of {', '.join(KINDS)}")
+        if self.vocabulary not in VOCABULARIES:
+            raise InputError(f"vocabulary is {self.vocabulary!r}", f"give one of {', '.join(VOCABULARIES)}")
+        if self.vocabulary != "none" and self.head != "segmental":
+            raise InputError(
+                f"vocabulary is {self.vocabulary!r} for a {self.head} head, which has one of its own",
+                "leave it out, or train a segmental head",
+            )
+        if not 0 < self.rate < 1:
+            raise InputError(f"rate is {self.rate:g}", "give a learning rate between 0 and 1, such as 0.001")
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold is {self.threshold:g}", "give a number between 0 and 1, such as 0.05")
+        if self.batch < 2:  # one has nothing to be held against
+            raise InputError(f"batch is {self.batch}", "give at least 2 pairs a step")
