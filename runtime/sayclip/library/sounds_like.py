@@ -16,7 +16,7 @@ from sayclip.errors import InputError
 from sayclip.library.checks import finite_number
 from sayclip.library.protocol import EncoderLike
 
-SOUND_SHARE = 0.53
+SOUND_SHARE = 0.56
 """How much the sound of a query by ``sounds_like`` counts unless the caller says otherwise; its spelling by the rest.
 
 0 is the text encoder alone, 1 the pronunciation encoder alone; at 0.5 their cosines compete as they are. Measured on

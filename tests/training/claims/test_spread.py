@@ -43,6 +43,8 @@ def test_figures_are_found_by_their_path() -> None:
 def test_verdicts() -> None:
     verdicts = [Claim("c", "w", "s", holds).cells()[-1] for holds in (True, False, None)]
     assert verdicts == ["holds", "**does not hold**", "reported"]
+    assert Claim("c", "w", "s", True, barely=True).cells()[-1] == "holds within the spread"
+    assert Claim("c", "w", "s", False, barely=True).cells()[-1] == "**does not hold**"
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=40))

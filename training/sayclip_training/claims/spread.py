@@ -42,16 +42,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a paper claims, what is wanted of it here, what was seen, and whether it holds; None: nothing is wanted."""
+    """What a paper claims, what is wanted of it here, what was seen, and whether it holds; None: nothing is wanted.
+
+    ``barely``: it holds only as far as the spread of the seeds allows.
+    """
 
     what: str
     wanted: str
     seen: str
     holds: bool | None
+    barely: bool = False
 
     def cells(self) -> list[str]:
         """The cells of its row in a table."""
         verdict = {True: "holds", False: "**does not hold**", None: "reported"}[self.holds]
+        verdict += " within the spread" if self.holds and self.barely else ""
         return [self.what, self.wanted, self.seen, verdict]
 
 

@@ -42,6 +42,8 @@ def write(results: Sequence[Result], path: Path) -> None:
         "best": f"{best:g}",
         "default": "the default of `--sound-share`" if best == SOUND_SHARE else f"while the default is {SOUND_SHARE}",
         "added": ", ".join(f"{kind} {_recall(main, kind, LEARNT, ('added', '0.5'), 'r10')}" for kind in asked),
+        "clean_both": _recall(main, "clean", LEARNT, ("either", str(best)), "r1"),
+        "clean_text": _recall(main, "clean", LEARNT, ("text",), "r1"),
         "source": SOURCE,
         "chart": f"{over(main, 'phonemes', 'human_chart').mean:.2f}",
         "perception": _of_arms(arms, ("phonemes",), {"human": "embedding", "human_spoken": "encoder"}),
