@@ -25,6 +25,7 @@ OUT = ".out"
 SMALLEST_SIDE = 16  # below this an int8 kernel pads more than it computes
 _MOVERS = frozenset({"Identity", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "MaxPool", "Pad"})
 _COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"})
+_SIZES = frozenset({"Shape", "Size"})  # which hang on no value
 _NONLINEAR = frozenset({"Softmax", "LayerNormalization", "Erf", "Gelu", "Relu", "LeakyRelu", "Tanh", "Sigmoid", "Elu"})
 
 
@@ -212,7 +213,7 @@ def _deciding(view: GraphView) -> set[str]:
     names = {output: name for name, node in view.nodes.items() for output in node.output}
     while waiting:
         name = names.get(waiting.pop())
-        if name is None or name in seen:
+        if name is None or name in seen or view.nodes[name].op_type in _SIZES:
             continue
         seen.add(name)
         if view.nodes[name].op_type in LAYERS:

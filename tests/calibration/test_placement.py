@@ -135,6 +135,19 @@ def test_what_a_comparison_is_made_of_stays_in_float(write: Write) -> None:
     assert placement.skipped == {"detector": "decides", "projection": "final projection"}
 
 
+def test_a_comparison_of_sizes_decides_nothing(write: Write) -> None:
+    nodes = [
+        NODE("MatMul", ["x", "w"], ["frames"], "frames"),
+        NODE("Shape", ["frames"], ["size"], start=0, end=1),
+        NODE("Less", ["size", "limit"], ["inside"]),
+        NODE("Cast", ["inside"], ["mask"], to=TensorProto.FLOAT),
+        NODE("Mul", ["frames", "mask"], ["kept"]),
+        NODE("MatMul", ["kept", "w"], ["embedding"], "projection"),
+    ]
+    placement = place(load_model(write(nodes, {"w": weight(32, 32), "limit": np.array([9])}, {"x": ["batch", 32]})))
+    assert placement.nodes == ("frames",)
+
+
 def test_a_default_value_of_an_input_is_no_weight(write: Write) -> None:
     nodes = [NODE("MatMul", ["x", "w"], ["y"], "fed"), NODE("MatMul", ["y", "w"], ["embedding"], "last")]
     path = write(nodes, {"w": weight(32, 32)}, {"x": ["batch", 32], "w": [32, 32]})
