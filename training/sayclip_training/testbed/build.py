@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from sayclip_training.demo_data import pictures
-from sayclip_training.testbed import captions, folder, homophones, languages, parts, speech, versions, words
+from sayclip_training.testbed import captions, folder, heeded, homophones, languages, parts, speech, versions, words
 from sayclip_training.testbed.about import about
 from sayclip_training.testbed.contents import Contents, Size, contents
 from sayclip_training.testbed.drawing import draw_scene
@@ -31,6 +31,11 @@ def build(target: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
 
     Raises MissingDependencyError for a missing Debian package and InputError for a folder that cannot be used.
     """
+    with heeded.heeded():
+        return _build(target, size, seed, workers)
+
+
+def _build(target: Path, size: Size, seed: int, workers: int) -> dict[str, Any]:
     started = time.monotonic()
 
     def say(text: str) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sayclip.errors import InputError, SayclipError
+from sayclip_training.testbed import heeded
 from sayclip_training.testbed.files import write
 
 _PRELOADED = ("sayclip_training.testbed.speech", "sayclip_training.testbed.words")
@@ -55,6 +56,7 @@ def run(
                 running[process.sentinel] = (process, ear)
             if not running:
                 break
+            heeded.check()
             for sentinel in wait(list(running)):
                 assert isinstance(sentinel, int)
                 process, ear = running.pop(sentinel)
