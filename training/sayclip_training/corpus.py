@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from sayclip.errors import InputError
 from sayclip_export.models.speech import LogMel, SpeechConfig
+from sayclip_training import hashed
 from sayclip_training.synthesis import flite
 from sayclip_training.synthesis.espeak import LANGUAGES, VARIANTS, Espeak, EspeakSettings, held_back
 from sayclip_training.utterances import Utterance, speak
@@ -61,7 +61,7 @@ def plan(
     variants = [v for v in VARIANTS if not held_back(v)]
     jobs = []
     for index, text in enumerate(strings):
-        rng = np.random.default_rng(_seed(f"{'mispronounced' if mispronounced else 'train'} {text}"))
+        rng = np.random.default_rng(hashed.number(f"{'mispronounced' if mispronounced else 'train'} {text}"))
         for number in range(flite_each[index] + espeak_each[index]):
             said = str(rng.choice(PREFIXES)) + text if rng.random() < 0.08 else text
             voice: EspeakSettings | flite.FliteSettings
@@ -84,7 +84,7 @@ def validation_plan(strings: Sequence[str], picks: Sequence[int]) -> list[Uttera
     variants = [v for v in VARIANTS if held_back(v)]
     jobs = []
     for index in picks:
-        rng = np.random.default_rng(_seed(f"validation {strings[index]}"))
+        rng = np.random.default_rng(hashed.number(f"validation {strings[index]}"))
         jobs.append(Utterance(index, strings[index], _espeak_voice(variants, rng), 1.0, 0, distorted=False))
     return jobs
 
@@ -169,10 +169,6 @@ def _espeak_voice(variants: Sequence[str], rng: np.random.Generator) -> EspeakSe
     voice = str(rng.choice(LANGUAGES)) + (f"+{variant}" if variant else "")
     rate, pitch, pitch_range = rng.uniform(110, 220), rng.uniform(15, 85), rng.uniform(15, 80)
     return EspeakSettings(voice, int(rate), int(pitch), int(pitch_range))
-
-
-def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
 
 
 def buckets(corpus: HasOffsets, batch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

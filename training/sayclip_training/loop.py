@@ -7,7 +7,7 @@ import math
 import pickle
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,14 @@ Metrics = Mapping[str, float]
 
 class TrainingError(SayclipError):
     """Training cannot go on, or cannot begin from what lies in its folder."""
+
+
+def decayed(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Groups of an optimizer: ``decay`` on matrices and tables, none on biases, norms and scalars."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
 
 
 def run(

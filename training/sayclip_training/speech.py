@@ -22,7 +22,7 @@ from sayclip_export.models.speech import SpeechTower
 from sayclip_training.augment import augment, rounded, validity
 from sayclip_training.corpus import Corpus, buckets
 from sayclip_training.demo_data.strings import Strings
-from sayclip_training.loop import run
+from sayclip_training.loop import decayed, run
 from sayclip_training.losses import FrozenSpace
 from sayclip_training.ranks import Rank
 
@@ -53,12 +53,7 @@ def train(
     """
     average = AveragedModel(tower, multi_avg_fn=get_ema_multi_avg_fn(0.9992), use_buffers=True)
     space = FrozenSpace(strings, texts, pictures, np.unique(corpus.strings))
-    decay = [p for p in tower.parameters() if p.ndim > 1]
-    plain = [p for p in tower.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.03}, {"params": plain, "weight_decay": 0.0}], LEARNING_RATE,
-        betas=(0.9, 0.98), fused=True,
-    )  # fmt: skip
+    optimizer = torch.optim.AdamW(decayed(list(tower.parameters()), 0.03), LEARNING_RATE, betas=(0.9, 0.98), fused=True)
     per_pass = len(corpus) // BATCH
     order: dict[int, list[np.ndarray]] = {}
 

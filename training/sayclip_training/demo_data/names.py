@@ -6,7 +6,6 @@ Sources: Unicode's ``emoji-test.txt`` (Debian ``unicode-data``) for the list and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sayclip.errors import MissingDependencyError
+from sayclip_training import hashed
 
 EMOJI_TEST = Path("/usr/share/unicode/emoji/emoji-test.txt")
 CLDR = Path("/usr/share/unicode/cldr/common")
@@ -80,7 +80,7 @@ def read_emoji(emoji_test: Path = EMOJI_TEST, cldr: Path = CLDR) -> list[Emoji]:
 def split(emoji: list[Emoji]) -> Split:
     """Keep 5 % of the names (but ``SHOWN``) and 10 % of the (picture, keyword) pairs out, by SHA-256 of the strings."""
     held_names = frozenset(
-        i for i, e in enumerate(emoji) if e.name not in SHOWN and _share(f"name\t{e.name}") < HELD_OUT_NAMES
+        i for i, e in enumerate(emoji) if e.name not in SHOWN and hashed.share(f"name\t{e.name}") < HELD_OUT_NAMES
     )
     held_strings = {emoji[i].name.casefold() for i in held_names}
     trained: set[tuple[int, str]] = set()
@@ -89,14 +89,9 @@ def split(emoji: list[Emoji]) -> Split:
         for word in e.keywords:
             if word.casefold() == e.name.casefold():
                 continue  # the name itself, which CLDR often repeats among the keywords
-            out = _share(f"pair\t{e.name}\t{word}") < HELD_OUT_PAIRS or word.casefold() in held_strings
+            out = hashed.share(f"pair\t{e.name}\t{word}") < HELD_OUT_PAIRS or word.casefold() in held_strings
             (held if out else trained).add((i, word))
     return Split(held_names, frozenset(trained), frozenset(held))
-
-
-def _share(key: str) -> float:
-    """A number in [0, 1) that depends on the string alone."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
 
 
 def _annotations(path: Path) -> dict[str, tuple[str, ...]]:

@@ -10,13 +10,13 @@ A table has a column ``caption`` (or ``name``), and may have:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sayclip.errors import InputError
 from sayclip.phonemes.g2p import MAX_CHARACTERS
+from sayclip_training import hashed
 
 TRAIN, VALIDATION, OTHER = "train", "validation", "other"
 HELD_OUT = 0.05  # of what the teacher reads, where a file does not say
@@ -67,7 +67,7 @@ def read_captions(given: Sequence[str]) -> list[Caption]:
         read = caption.read or caption.text
         if not caption.read and caption.language != first:
             read = of_picture.get(caption.file, read)
-        split = caption.split or (VALIDATION if _share(read) < HELD_OUT else TRAIN)
+        split = caption.split or (VALIDATION if hashed.share(f"held out\t{read.casefold()}") < HELD_OUT else TRAIN)
         ready.append(replace(caption, read=read, split=split))
     return ready
 
@@ -131,8 +131,3 @@ def _lines(path: Path, name: str) -> list[tuple[int, str]]:
         raise InputError(f"{name}, line {line} holds a zero byte, so it is no text", _REMEDY)
     rows = enumerate(text.split("\n"), 1)
     return [(number, row.rstrip("\r")) for number, row in rows if row.strip()]
-
-
-def _share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(f"held out\t{text.casefold()}".encode()).digest()[:8], "big") / 2**64

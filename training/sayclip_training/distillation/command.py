@@ -10,6 +10,7 @@ from typing import Any
 
 from sayclip.cli.search import positive, share
 from sayclip.errors import InputError
+from sayclip_training.arguments import natural
 
 
 def add(recipes: Any) -> None:
@@ -63,7 +64,7 @@ def add(recipes: Any) -> None:
     parser.add_argument("--batch", type=positive, default=128, help="captions a step (default 128)")
     parser.add_argument("--rate", type=_number, metavar="RATE", help="learning rate (default: by the teacher's width)")
     parser.add_argument("--dropout", type=share, default=0.0, metavar="SHARE", help="default 0")
-    parser.add_argument("--seed", type=_whole, default=0, help="default 0")
+    parser.add_argument("--seed", type=natural, default=0, help="default 0")
     parser.add_argument("--threads", type=positive, help="of PyTorch (default: its own)")
     parser.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="as in `sayclip export clip`"
@@ -128,9 +129,3 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{text!r} is no number")
     return number
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 31):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import Any
 
 from sayclip.bundle.entries import G2P
 from sayclip.bundle.files import sha256_of
-from sayclip_training import whole
+from sayclip_training import workfolder
 from sayclip_training.distillation import cache
 from sayclip_training.distillation.lessons import Lessons
 from sayclip_training.distillation.settings import Settings
 from sayclip_training.distillation.teacher import Teacher
 from sayclip_training.loop import TrainingError
 
-FILE = "run.json"
 PHONEMES = "phonemes.json"
-STATE = "pronunciation.state.pt"
-_REMEDY = "name another folder with --work, or remove it to begin anew"
+NAME = "pronunciation"  # of the run
 
 
 def of(settings: Settings, teacher: Teacher, g2p: G2P, lessons: Lessons) -> dict[str, Any]:
@@ -50,27 +47,16 @@ def hold(work: Path, draft: Path, facts: Mapping[str, Any]) -> None:
     Raises TrainingError where it holds the state of another run, or an inventory that is not that run's any more.
     """
     facts = {**facts, "phonemes_sha256": sha256_of(draft)}
-    if (work / STATE).exists():
-        before = _read(work / FILE)
-        for key, value in facts.items():
-            if before.get(key) != value:
-                draft.unlink()
-                raise TrainingError(f"{work} holds a run with {key} {before.get(key)}, this one has {value}", _REMEDY)
-        seen = sha256_of(work / PHONEMES) if (work / PHONEMES).is_file() else "none"
-        if seen != before["phonemes_sha256"]:
-            draft.unlink()
-            wanted = str(before["phonemes_sha256"])[:12]
-            raise TrainingError(f"{work / PHONEMES} has sha256 {seen[:12]}, the run began with {wanted}", _REMEDY)
-    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    draft.replace(work / PHONEMES)
-    whole.write(work / FILE, lambda target: target.write_text(text, encoding="utf-8"))
-
-
-def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise TrainingError(f"{path} does not say which run lies in its folder", _REMEDY)
-    return found
+        before = workfolder.require_same(work, NAME, facts)
+        seen = sha256_of(work / PHONEMES) if (work / PHONEMES).is_file() else "none"
+        if before is not None and seen != before["phonemes_sha256"]:
+            wanted = str(before["phonemes_sha256"])[:12]
+            raise TrainingError(
+                f"{work / PHONEMES} has sha256 {seen[:12]}, the run began with {wanted}", workfolder.REMEDY
+            )
+    except TrainingError:
+        draft.unlink()
+        raise
+    draft.replace(work / PHONEMES)
+    workfolder.keep(work, facts)

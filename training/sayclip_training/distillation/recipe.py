@@ -37,7 +37,7 @@ from sayclip_training.distillation.speaking import say
 from sayclip_training.distillation.student import begin, features_by_length
 from sayclip_training.distillation.symbols import choose
 from sayclip_training.distillation.teacher import Teacher, open_teacher
-from sayclip_training.loop import run
+from sayclip_training.loop import decayed, run
 
 NAME = "pronunciation"
 _RATE = 1.2e-3 * 128  # learning rate times the width of the student
@@ -188,11 +188,7 @@ def _learn(
     """Train ``student`` towards ``answers`` f32 [T,D]."""
     rate = settings.rate or _RATE / student.config.width
     learnt = [p for p in student.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": 0.02},
-        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=rate)
+    optimizer = torch.optim.AdamW(decayed(learnt, 0.02), lr=rate)
     table = confusion(content)
     student.train()
 

@@ -66,15 +66,23 @@ def open_teacher(source: str, overrides: Overrides | None = None, vocabulary: Pa
 
     Raises BundleError, CheckpointError or InputError.
     """
-    demo = demo_folder() if source == DEMO and not Path(DEMO, FILE).is_file() else None
-    if source == DEMO and demo is None and not Path(source).exists():
-        raise InputError("sayclip-demo is not installed", "`pip install ./demo`, or name a bundle or a CLIP")
-    folder = demo / "bundle" if demo else Path(source).expanduser()
+    folder = named_folder(source)
     if (folder / FILE).is_file():
         if overrides is not None:
             overrides.finish()
         return _of_bundle(folder)
     return _of_checkpoint(read_clip(source, overrides, vocabulary))
+
+
+def named_folder(source: str) -> Path:
+    """The path ``source``; for ``demo``, unless there is a bundle of that name, the installed demo's bundle.
+
+    Raises InputError where that is not installed.
+    """
+    demo = demo_folder() if source == DEMO and not Path(DEMO, FILE).is_file() else None
+    if source == DEMO and demo is None and not Path(source).exists():
+        raise InputError("sayclip-demo is not installed", "`pip install ./demo`, or name a bundle or a CLIP")
+    return demo / "bundle" if demo else Path(source).expanduser()
 
 
 def _of_checkpoint(checkpoint: ClipCheckpoint) -> Teacher:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sayclip.cli.search import positive, share
 from sayclip.errors import InputError
+from sayclip_training.arguments import natural
 
 HEADS = ("segmental", "parallel", "cascaded", "hybrid", "cif")
 VOCABULARIES = ("none", "regularise", "quantise")
@@ -41,13 +42,13 @@ def add(recipes: Any) -> None:
     parser.add_argument("--vocabulary", choices=VOCABULARIES, default="none", help="of a segmental head (default none)")
     parser.add_argument("--slots", type=positive, default=32, help="units at most (default 32); more are merged")
     parser.add_argument("--threshold", type=share, default=0.05, help="of the detector, 0 to 1 (default 0.05)")
-    parser.add_argument("--detector", type=_natural, default=0, metavar="WIDTH", help="learnt projection, 0 for none")
-    parser.add_argument("--layers", type=_natural, default=2, help="of the segment encoder (default 2)")
+    parser.add_argument("--detector", type=natural, default=0, metavar="WIDTH", help="learnt projection, 0 for none")
+    parser.add_argument("--layers", type=natural, default=2, help="of the segment encoder (default 2)")
     parser.add_argument("--steps", type=positive, default=3000, help="default 3000")
     parser.add_argument("--batch", type=positive, default=128, help="pairs a step (default 128)")
     parser.add_argument("--rate", type=share, default=1e-3, help="learning rate (default 0.001)")
     parser.add_argument("--dropout", type=share, default=0.1, metavar="SHARE", help="default 0.1")
-    parser.add_argument("--seed", type=_natural, default=0, help="default 0")
+    parser.add_argument("--seed", type=natural, default=0, help="default 0")
     parser.add_argument("--work", type=Path, metavar="DIR", help="checkpoint and log (default: beside FILE)")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="what is heard and seen (default: in --work)")
     parser.add_argument("--threads", type=positive, help="of PyTorch (default: its own)")
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     work = (arguments.work or out.with_suffix(".work")).expanduser()
     kept = (arguments.cache or work).expanduser()
     speech = arguments.speech or arguments.clip
-    material = recipe.gather(arguments.clip, speech, arguments.pairs.expanduser(), kept, pictures=True)
+    material = recipe.gather(arguments.clip, speech, arguments.pairs.expanduser(), kept)
     for line in material.lines:
         print(one_line(line), file=sys.stderr, flush=True)
     trained = recipe.train_head(material, settings, work)
@@ -93,9 +94,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(one_line(f"{split}: {', '.join(f'{name} {value:g}' for name, value in found.items())}"))
     print(one_line(f"wrote {out}; trained for {trained.seconds:.0f} s"))
     return 0
-
-
-def _natural(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 31):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
-    return int(text)

@@ -82,12 +82,10 @@ class Examination:
                 found |= {"f1": agreement.f1, "precision": agreement.precision, "recall": agreement.recall}
                 found |= {"near": near / len(timed), "named": named / max(units, 1)}
         if heard.nearest:
-            hits = [
-                bool(set(row) & set(self.tokens(pair.caption)))
-                for nearest, pair in zip(heard.nearest, pairs, strict=True)
-                if pair.caption
-                for row in nearest.tolist()
-            ]
+            hits: list[bool] = []
+            for nearest, pair in zip(heard.nearest, pairs, strict=True):
+                said = set(self.tokens(pair.caption))
+                hits += [not said.isdisjoint(row) for row in nearest.tolist() if pair.caption]
             if hits:
                 found["hit_rate"] = float(np.mean(hits))
         return found
@@ -107,15 +105,14 @@ class Examination:
                 samples = torch.tensor([round(self.features.seconds[row] * 16000) for row in chosen])
                 parts += zip(places.tolist(), self._apart(head, heard, count, samples), strict=True)
         head.train(training)
-        outcome = Outcome()
-        for _, one in sorted(parts, key=lambda part: part[0]):
-            outcome.edges += [one["edges"]] if "edges" in one else []
-            outcome.named += [one["ids"]] if "ids" in one else []
-            outcome.nearest += [one["nearest"]] if "nearest" in one else []
+        outcome, found = Outcome(), [one for _, one in sorted(parts, key=lambda part: part[0])]
+        outcome.edges = [one["edges"] for one in found if "edges" in one]
+        outcome.named = [one["ids"] for one in found if "ids" in one]
+        outcome.nearest = [one["nearest"] for one in found if "nearest" in one]
         for name in ("parallel", "cascaded"):
-            rows_of = [one[name] for _, one in sorted(parts, key=lambda part: part[0]) if name in one]
-            if rows_of:
-                outcome.embeddings[name] = np.stack(rows_of)
+            embeddings = [one[name] for one in found if name in one]
+            if embeddings:
+                outcome.embeddings[name] = np.stack(embeddings)
         return outcome
 
     def _apart(self, head: nn.Module, heard: Heard, count: Tensor, samples: Tensor) -> list[dict[str, Any]]:

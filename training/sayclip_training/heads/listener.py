@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from sayclip.bundle.files import verify_files
-from sayclip.bundle.find import demo_folder
-from sayclip.bundle.manifest import FILE, Manifest
-from sayclip.errors import BundleError, InputError
+from sayclip.bundle.manifest import Manifest
+from sayclip.errors import BundleError
 from sayclip.preparation import pad
 from sayclip_export.models.speech import STRIDE, SpeechTower
 from sayclip_export.readers import speech_graph
 from sayclip_training.distillation import cache
-from sayclip_training.distillation.teacher import DEMO
+from sayclip_training.distillation.teacher import named_folder
 
 AT_ONCE = 16
 
@@ -53,10 +51,7 @@ def open_listener(source: str) -> Listener:
 
     Raises BundleError for a bundle without one whose weights can be told from its fp32 graph.
     """
-    demo = demo_folder() if source == DEMO and not Path(DEMO, FILE).is_file() else None
-    if source == DEMO and demo is None and not Path(source).exists():
-        raise InputError("sayclip-demo is not installed", "`pip install ./demo`, or name a bundle")
-    manifest = Manifest.read(demo / "bundle" if demo else Path(source).expanduser())
+    manifest = Manifest.read(named_folder(source))
     entry = manifest.entry("speech")
     graph = entry.graphs.get("fp32")
     if graph is None:

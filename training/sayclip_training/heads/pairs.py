@@ -11,7 +11,6 @@ Utterances of the same picture mean the same.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sayclip.errors import InputError
+from sayclip_training import hashed
 
 TRAIN, VALIDATION = "train", "validation"
 HELD_OUT = 0.05  # of the pictures, where the table has no split
@@ -100,7 +100,7 @@ def read_pairs(path: Path, *, pictures: bool = True) -> Pairs:
         if absent:
             missing.update(dict.fromkeys(absent))
             continue
-        split = row.get("split") or (VALIDATION if _share(row["picture"]) < HELD_OUT else TRAIN)
+        split = row.get("split") or (VALIDATION if hashed.share(f"held out\t{row['picture']}") < HELD_OUT else TRAIN)
         words = _words(row.get("words", ""), path, number)
         rows.append(Pair(row[speech], row["picture"], split, row.get("caption", ""), words, number))
     if not any(row.split == TRAIN for row in rows):
@@ -127,8 +127,3 @@ def _words(text: str, path: Path, line: int) -> tuple[Word, ...]:
             )
         before = word.start
     return words
-
-
-def _share(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone."""
-    return int.from_bytes(hashlib.sha256(f"held out\t{text}".encode()).digest()[:8], "big") / 2**64

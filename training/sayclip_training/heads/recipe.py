@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import cache as cached
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from sayclip.errors import InputError
 from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
 from sayclip_export.models.segmental.encoder import seconds
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
+from sayclip_training import workfolder
 from sayclip_training.distillation import cache
+from sayclip_training.distillation.evaluation import unit
 from sayclip_training.distillation.teacher import Teacher, open_teacher
-from sayclip_training.heads import features, folder
+from sayclip_training.heads import features
 from sayclip_training.heads.batches import Batches
 from sayclip_training.heads.examination import Examination
 from sayclip_training.heads.features import Features
@@ -35,7 +38,7 @@ from sayclip_training.heads.lesson import Batch, Learner
 from sayclip_training.heads.listener import Listener, open_listener
 from sayclip_training.heads.pairs import SHOWN, TRAIN, VALIDATION, Pairs, read_pairs
 from sayclip_training.heads.settings import Settings
-from sayclip_training.loop import run
+from sayclip_training.loop import decayed, run
 
 NAME = "speech"
 _EVALUATIONS = 6
@@ -73,12 +76,12 @@ class Material:
         return [name for name in dict.fromkeys(pair.split for pair in self.pairs.rows) if name != TRAIN]
 
 
-def gather(clip: str, speech: str, table: Path, kept: Path, *, pictures: bool = True) -> Material:
+def gather(clip: str, speech: str, table: Path, kept: Path) -> Material:
     """Read ``table``, hear its recordings and see its pictures, as far as ``kept`` has not got that already.
 
-    Raises InputError for a table of no use and for a speech encoder that lies in another space than ``clip``.
+    Raises InputError for a table of no use or a CLIP that cannot teach, and whatever opening the encoders raises.
     """
-    pairs = read_pairs(table, pictures=pictures)
+    pairs = read_pairs(table)
     teacher, listener = open_teacher(clip), open_listener(speech)
     if teacher.tower is None or teacher.see is None:
         lacks = "whose weights are not known" if teacher.tower is None else "without an image encoder"
@@ -86,8 +89,7 @@ def gather(clip: str, speech: str, table: Path, kept: Path, *, pictures: bool = 
     with Progress("recordings") as bar:
         names = [pair.speech for pair in pairs.rows]
         heard = features.extract(pairs.folder, names, listener.width, listener.identity, listener.hear, kept, bar)
-    whole = [row for row, pair in enumerate(pairs.rows) if pair.speech not in heard.broken]
-    files = list(dict.fromkeys(pairs.rows[row].picture for row in whole))
+    files = list(dict.fromkeys(pair.picture for pair in pairs.rows if pair.speech not in heard.broken))
     see, keys = teacher.see, [sha256_of(pairs.folder / file) for file in files]
 
     def make(start: int, stop: int) -> NDArray[np.float32]:
@@ -97,14 +99,13 @@ def gather(clip: str, speech: str, table: Path, kept: Path, *, pictures: bool = 
         seen = cache.rows(kept, "pictures", teacher.seen_by, keys, teacher.width, make, bar)
     place = {file: number for number, file in enumerate(files)}
     meaning = np.array([place.get(pair.picture, -1) for pair in pairs.rows])
-    unit = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-12)
     vocabulary = teacher.tokenizer
     exam = Examination(
-        *(heard, pairs.rows, unit.astype(np.float32), meaning, lambda text: vocabulary.encode(text)[1:-1]),
+        *(heard, pairs.rows, unit(seen), meaning, cached(lambda text: vocabulary.encode(text)[1:-1])),
         partial(_seconds, listener),
     )
     lines = [line for line in (pairs.report(), _broken(heard)) if line]
-    rows = [pair if number in set(whole) else replace(pair, split="broken") for number, pair in enumerate(pairs.rows)]
+    rows = [replace(pair, split="broken") if pair.speech in heard.broken else pair for pair in pairs.rows]
     return Material(teacher, listener, replace(pairs, rows=rows), heard, exam, meaning, lines)
 
 
@@ -125,7 +126,7 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
         "speech": listener.identity,
         "pairs_sha256": cache.digest([f"{pair.speech}\t{pair.picture}\t{pair.split}" for pair in material.pairs.rows]),
     }
-    folder.hold(work, NAME, facts)
+    workfolder.hold(work, NAME, facts)
     torch.manual_seed(settings.seed)
     config = HeadConfig(
         listener.width,
@@ -143,11 +144,7 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
         head.reader.bar(set(range(teacher.tower.config.vocabulary)) - known)
     learner = Learner(head, teacher.width)
     learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": 0.05},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=settings.rate)
+    optimizer = torch.optim.AdamW(decayed(learning, 0.05), lr=settings.rate)
     pictures = torch.from_numpy(exam.pictures)
     learner.train()
 

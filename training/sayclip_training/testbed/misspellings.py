@@ -6,13 +6,13 @@ A spelling is kept only if espeak-ng reads it as the wanted phonemes. Misheard p
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from sayclip_training import hashed
 from sayclip_training.synthesis import arpabet
 from sayclip_training.synthesis.mispronounce import NEAR
 from sayclip_training.testbed import reading
@@ -60,7 +60,7 @@ class Misspeller:
         said = reading.units(name)
         if len(said) != len(words):  # espeak-ng says some words as one, and some marks as words
             return []
-        rng = np.random.default_rng(_seed(f"{self._seed} misspelt {name} {level}"))
+        rng = np.random.default_rng(hashed.number(f"{self._seed} misspelt {name} {level}"))
         made = self._by_ear(words, said, rng) if level == 0 else self._misheard(words, said, level, rng)
         found: dict[str, Misspelling] = {}
         for spelling in made:
@@ -139,7 +139,3 @@ def _read_as(units: tuple[str, ...]) -> tuple[str, ...]:
             if len(found) == 2 * WANTED:
                 break
     return tuple(found)
-
-
-def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")

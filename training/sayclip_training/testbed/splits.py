@@ -6,11 +6,11 @@ with a combination (`sayclip_training.testbed.scenes.Scene.bonds`) that none hol
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 
+from sayclip_training import hashed
 from sayclip_training.demo_data.names import SHOWN
 from sayclip_training.testbed.scenes import ARTICLES, COLOURS, RELATIONS, SIZES
 
@@ -74,4 +74,4 @@ def _stem(word: str) -> str:
 
 def _share(seed: int, kind: str, key: str) -> float:
     """A number in [0, 1) that depends on the seed and the string alone."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\t{kind}\t{key}".encode()).digest()[:8], "big") / 2**64
+    return hashed.share(f"{seed}\t{kind}\t{key}")

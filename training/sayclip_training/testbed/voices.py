@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sayclip_training import hashed
 from sayclip_training.synthesis.espeak import LANGUAGES, VARIANTS, EspeakSettings, held_back
 from sayclip_training.synthesis.flite import HELD_OUT_VOICE, TRAINING_VOICES, FliteSettings
 from sayclip_training.testbed.captions import NAME, SCENE, Caption
@@ -63,7 +63,7 @@ def plan(captions: Sequence[Caption], voices: int, seed: int) -> list[Recording]
 
 
 def _of_caption(caption: Caption, stem: str, total: int, seed: int) -> list[Recording]:
-    rng = np.random.default_rng(_seed(f"{seed} voices {caption.kind} {caption.text}"))
+    rng = np.random.default_rng(hashed.number(f"{seed} voices {caption.kind} {caption.text}"))
     words = said(caption.text)
     kept_out = _share(_HELD_OUT, total) if caption.split == TRAIN else 0
     by_flite = _share(_FLITE, total) if all(map(str.isascii, words)) else 0
@@ -102,7 +102,3 @@ def _espeak(variants: Sequence[str], rng: np.random.Generator) -> EspeakSettings
 def _flite(name: str, rng: np.random.Generator) -> FliteSettings:
     pitch = None if name == "rms" or rng.random() < 0.3 else round(float(rng.uniform(85, 240)), 1)  # rms ignores it
     return FliteSettings(name, pitch, round(float(rng.uniform(0.8, 1.25)), 3))
-
-
-def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
