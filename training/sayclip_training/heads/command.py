@@ -34,10 +34,15 @@ def add(recipes: Any) -> None:
         "(train, validation, others), and caption and words ([[word, start, end], …] in s) to evaluate by",
     )
     parser.add_argument("--clip", default="demo", help="as in `sayclip train pronunciation` (default demo)")
-    parser.add_argument("--speech", metavar="BUNDLE", help="whose speech encoder is frozen (default: --clip)")
+    parser.add_argument("--speech", metavar="BUNDLE", help="whose speech encoder hears (default: --clip)")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors", help="the file to write")
     parser.add_argument(
         "--audio-only", action="store_true", help="from recordings of the same picture, which is not seen"
+    )
+    parser.add_argument(
+        "--unfreeze",
+        action="store_true",
+        help="let the speech encoder learn too, at a tenth of --rate: it knows how to hear, the head is new",
     )
     parser.add_argument("--vocabulary", choices=VOCABULARIES, default="none", help="of a segmental head (default none)")
     parser.add_argument("--slots", type=positive, default=32, help="units at most (default 32); more are merged")
@@ -80,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     work = (arguments.work or out.with_suffix(".work")).expanduser()
     kept = (arguments.cache or work).expanduser()
     speech = arguments.speech or arguments.clip
-    material = recipe.gather(arguments.clip, speech, arguments.pairs.expanduser(), kept)
+    material = recipe.gather(arguments.clip, speech, arguments.pairs.expanduser(), kept, unfreeze=arguments.unfreeze)
     for line in material.lines:
         print(one_line(line), file=sys.stderr, flush=True)
     trained = recipe.train_head(material, settings, work)

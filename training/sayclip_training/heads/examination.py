@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from sayclip_export.models.layers import unit
 from sayclip_export.models.segmental import Heard
-from sayclip_training.heads.features import Features
+from sayclip_training.heads.features import Features, LiveFeatures
 from sayclip_training.heads.measures import Agreement, between_words, compare, overlapping
 from sayclip_training.heads.pairs import Pair
 from sayclip_training.losses import recall
@@ -41,7 +41,7 @@ class Examination:
     ``tokens``: the ids of a text in the tower's vocabulary; ``seconds(edges, count, samples)``: edges in seconds.
     """
 
-    features: Features
+    features: Features | LiveFeatures
     pairs: Sequence[Pair]
     pictures: NDArray[np.float32]
     picture: NDArray[np.int64]
@@ -85,7 +85,7 @@ class Examination:
             hits: list[bool] = []
             for nearest, pair in zip(heard.nearest, pairs, strict=True):
                 said = set(self.tokens(pair.caption))
-                hits += [not said.isdisjoint(row) for row in nearest.tolist() if pair.caption]
+                hits += [not said.isdisjoint(row) for row in nearest.tolist() if said]
             if hits:
                 found["hit_rate"] = float(np.mean(hits))
         return found

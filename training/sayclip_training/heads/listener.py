@@ -17,6 +17,7 @@ from sayclip_export.models.speech import STRIDE, SpeechTower
 from sayclip_export.readers import speech_graph
 from sayclip_training.distillation import cache
 from sayclip_training.distillation.teacher import named_folder
+from sayclip_training.heads.features import Source
 
 AT_ONCE = 16
 
@@ -29,6 +30,20 @@ class Listener:
     identity: str
     width: int
     frame_seconds: float
+
+    def source(self, *, live: bool) -> Source:
+        """Its frames; for a tower that is to learn, ``live``, the log-mel that they are made of."""
+        if not live:
+            return Source("frames", self.identity, self.width, self.hear)
+        config = self.tower.config
+        sizes = (config.sample_rate, config.window, config.hop)
+        return Source("log-mel", cache.digest(["log-mel", *map(str, sizes)]), config.mels, self.log_mel)
+
+    def log_mel(self, waves: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float16]]:
+        """Log-mel f16 [T,M] of each wave f32 [S] at 16 kHz."""
+        with torch.inference_mode():
+            found = [self.tower.front(*map(torch.from_numpy, pad([wave], np.float32)))[0][0] for wave in waves]
+        return [log_mel.numpy().astype(np.float16) for log_mel in found]
 
     def hear(self, waves: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float16]]:
         """Frames f16 [T,W] of each wave f32 [S] at 16 kHz."""

@@ -1,4 +1,4 @@
-"""``sayclip train speech``: from pairs of recordings and pictures to a head on a frozen speech encoder.
+"""``sayclip train speech``: from pairs of recordings and pictures to a head on a speech encoder, frozen or not.
 
 After the abstracts of Segmental SpeechCLIP (Bhati et al., Interspeech 2023 and arXiv 2309.04628) and after SpeechCLIP
 (arXiv 2210.00705) and SpeechCLIP+ (arXiv 2402.06959); what the abstracts do not say is our own design. Every step is
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache as cached
 from functools import partial
@@ -18,36 +19,39 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import sayclip
-from sayclip.bundle.files import sha256_of
 from sayclip.cli.output import Progress
-from sayclip.errors import InputError
+from sayclip.errors import InputError, TextError
+from sayclip.text.tokenizer import Tokenizer
 from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
 from sayclip_export.models.segmental.encoder import seconds
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
 from sayclip_training import workfolder
 from sayclip_training.distillation import cache
-from sayclip_training.distillation.evaluation import unit
 from sayclip_training.distillation.teacher import Teacher, open_teacher
 from sayclip_training.heads import features
 from sayclip_training.heads.batches import Batches
 from sayclip_training.heads.examination import Examination
-from sayclip_training.heads.features import Features
+from sayclip_training.heads.features import Features, LiveFeatures
 from sayclip_training.heads.lesson import Batch, Learner
 from sayclip_training.heads.listener import Listener, open_listener
 from sayclip_training.heads.pairs import SHOWN, TRAIN, VALIDATION, Pairs, read_pairs
+from sayclip_training.heads.pictures import look
 from sayclip_training.heads.settings import Settings
 from sayclip_training.loop import decayed, run
 
 NAME = "speech"
 _EVALUATIONS = 6
 _CHECKED = 1000  # utterances that are evaluated on while training
+_BROKEN = "broken"  # the split of pairs that cannot be used
+TOWER_RATE = 0.1  # of the head's learning rate, for a speech encoder that learns too: it knows much, the head nothing
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The encoder, its measures by split, the seconds that training took this time, and the size of the head."""
+    """The encoder, its measures by split, the seconds that training took this time, and how many numbers it learnt."""
 
     speech: SegmentalSpeech
     measures: dict[str, dict[str, float]]
@@ -57,7 +61,10 @@ class Trained:
 
 @dataclass(frozen=True)
 class Material:
-    """All that heads learn from: made once, for any number of them."""
+    """All that heads learn from: made once, for any number of them.
+
+    ``live``: the speech encoder learns too, each time anew; ``heard`` is then log-mel and not its frames.
+    """
 
     teacher: Teacher
     listener: Listener
@@ -66,6 +73,11 @@ class Material:
     exam: Examination
     meaning: NDArray[np.int64]
     lines: list[str]
+    live: bool = False
+
+    def exam_of(self, speech: SegmentalSpeech) -> Examination:
+        """The examination as ``speech`` hears it; a frozen encoder's frames are known already."""
+        return replace(self.exam, features=LiveFeatures(self.heard, speech.tower)) if self.live else self.exam
 
     def rows(self, split: str) -> list[int]:
         """The utterances of a split."""
@@ -76,10 +88,11 @@ class Material:
         return [name for name in dict.fromkeys(pair.split for pair in self.pairs.rows) if name != TRAIN]
 
 
-def gather(clip: str, speech: str, table: Path, kept: Path) -> Material:
+def gather(clip: str, speech: str, table: Path, kept: Path, *, unfreeze: bool = False) -> Material:
     """Read ``table``, hear its recordings and see its pictures, as far as ``kept`` has not got that already.
 
-    Raises InputError for a table of no use or a CLIP that cannot teach, and whatever opening the encoders raises.
+    ``unfreeze``: for a speech encoder that learns too. Raises InputError for a table of no use or a CLIP that cannot
+    teach, and whatever opening the encoders raises.
     """
     pairs = read_pairs(table)
     teacher, listener = open_teacher(clip), open_listener(speech)
@@ -88,25 +101,25 @@ def gather(clip: str, speech: str, table: Path, kept: Path) -> Material:
         raise InputError(f"{teacher.name} is a CLIP {lacks}", "name another with --clip")
     with Progress("recordings") as bar:
         names = [pair.speech for pair in pairs.rows]
-        heard = features.extract(pairs.folder, names, listener.width, listener.identity, listener.hear, kept, bar)
+        heard = features.extract(pairs.folder, names, listener.source(live=unfreeze), kept, bar)
     files = list(dict.fromkeys(pair.picture for pair in pairs.rows if pair.speech not in heard.broken))
-    see, keys = teacher.see, [sha256_of(pairs.folder / file) for file in files]
-
-    def make(start: int, stop: int) -> NDArray[np.float32]:
-        return see([pairs.folder / file for file in files[start:stop]])
-
     with Progress("pictures") as bar:
-        seen = cache.rows(kept, "pictures", teacher.seen_by, keys, teacher.width, make, bar)
-    place = {file: number for number, file in enumerate(files)}
+        seen = look(pairs.folder, files, teacher.width, teacher.seen_by, teacher.see, kept, bar)
+    place = {file: number for number, file in enumerate(seen.names)}
     meaning = np.array([place.get(pair.picture, -1) for pair in pairs.rows])
-    vocabulary = teacher.tokenizer
     exam = Examination(
-        *(heard, pairs.rows, unit(seen), meaning, cached(lambda text: vocabulary.encode(text)[1:-1])),
+        *(heard, pairs.rows, seen.embeddings, meaning, cached(partial(_tokens, teacher.tokenizer))),
         partial(_seconds, listener),
     )
-    lines = [line for line in (pairs.report(), _broken(heard)) if line]
-    rows = [replace(pair, split="broken") if pair.speech in heard.broken else pair for pair in pairs.rows]
-    return Material(teacher, listener, replace(pairs, rows=rows), heard, exam, meaning, lines)
+    lost = heard.broken | seen.broken
+    lines = [
+        pairs.report(),
+        _broken("recordings cannot be heard and", heard.broken),
+        _broken("pictures cannot be seen, their pairs", seen.broken),
+    ]
+    rows = [replace(pair, split=_BROKEN) if {pair.speech, pair.picture} & lost.keys() else pair for pair in pairs.rows]
+    lines = [line for line in lines if line]
+    return Material(teacher, listener, replace(pairs, rows=rows), heard, exam, meaning, lines, unfreeze)
 
 
 def train_head(material: Material, settings: Settings, work: Path) -> Trained:
@@ -114,7 +127,7 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
 
     Raises InputError for too few pairs and TrainingError for a ``work`` of another run or a loss that is no number.
     """
-    teacher, listener, exam = material.teacher, material.listener, material.exam
+    teacher, listener = material.teacher, material.listener
     assert teacher.tower is not None
     learnt, checked = material.rows(TRAIN), material.rows(VALIDATION)
     batches = Batches(learnt, material.meaning.tolist(), settings.batch, settings.seed, twins=settings.audio_only)
@@ -124,6 +137,7 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
         "teacher_sha256": teacher.sha256,
         "space": teacher.space,
         "speech": listener.identity,
+        "unfreeze": material.live or None,  # a frozen run's folder need not say so
         "pairs_sha256": cache.digest([f"{pair.speech}\t{pair.picture}\t{pair.split}" for pair in material.pairs.rows]),
     }
     workfolder.hold(work, NAME, facts)
@@ -139,17 +153,24 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
         dropout=settings.dropout,
     )
     head = build_head(settings.head, config, teacher.tower)
-    known = {token for row in learnt for token in exam.tokens(material.pairs.rows[row].caption)}
+    known = {token for row in learnt for token in material.exam.tokens(material.pairs.rows[row].caption)}
     if known and head.reader is not None:  # SpeechCLIP's reduced vocabulary
         head.reader.bar(set(range(teacher.tower.config.vocabulary)) - known)
     learner = Learner(head, teacher.width)
-    learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(decayed(learning, 0.05), lr=settings.rate)
+    speech = SegmentalSpeech(listener.tower, head, frozen=not material.live)
+    modules: dict[str, nn.Module] = {"learner": learner}
+    groups = decayed([parameter for parameter in learner.parameters() if parameter.requires_grad], 0.05)
+    if material.live:
+        modules["tower"] = speech.tower
+        own = decayed(list(speech.tower.parameters()), 0.05)
+        groups += [{**group, "lr": TOWER_RATE * settings.rate} for group in own]
+    optimizer = torch.optim.AdamW(groups, lr=settings.rate)
+    exam = material.exam_of(speech)
     pictures = torch.from_numpy(exam.pictures)
     learner.train()
 
     def batch_of(rows: NDArray[np.int64]) -> Batch:
-        frames, count = material.heard.batch(rows)
+        frames, count = exam.features.batch(rows)
         meaning = torch.from_numpy(material.meaning[rows])
         return Batch(frames, count, meaning, pictures[meaning], listener.frame_seconds)
 
@@ -165,7 +186,7 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     started = time.monotonic()
     some = checked[:: max(1, len(checked) // _CHECKED)]
     run(
-        NAME, work, {"learner": learner}, optimizer, settings.steps, step,
+        NAME, work, modules, optimizer, settings.steps, step,
         warmup=max(1, min(200, settings.steps // 10)),
         evaluate=(lambda: exam.scores(head, some)) if some else None,
         evaluate_every=max(1, settings.steps // _EVALUATIONS),
@@ -173,25 +194,36 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
         seed=settings.seed,
     )  # fmt: skip
     spent = time.monotonic() - started
-    measures = {split: exam.scores(head, material.rows(split)) for split in material.splits() if split != "broken"}
-    return Trained(SegmentalSpeech(listener.tower, head), measures, spent, sum(p.numel() for p in learning))
+    measures = {split: exam.scores(head, material.rows(split)) for split in material.splits() if split != _BROKEN}
+    return Trained(speech, measures, spent, sum(p.numel() for group in groups for p in group["params"]))
 
 
 def checkpoint(material: Material, settings: Settings, trained: Trained) -> SpeechHeadCheckpoint:
     """What the file of a trained head holds. Recordings were heard whole, so silence is not to be cut off either."""
     rounded = {split: {k: round(v, 4) for k, v in found.items()} for split, found in trained.measures.items()}
     made: dict[str, Any] = {"recipe": f"sayclip train speech {sayclip.__version__}", "settings": asdict(settings)}
+    if material.live:
+        made["unfreeze"] = True
     history = json.dumps({**made, "measures": rounded})
     return SpeechHeadCheckpoint(trained.speech, material.teacher.space, history, trim=False)
+
+
+def _tokens(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of ``text``; none where there is no text, as captions need not be there, or one that cannot be read."""
+    try:
+        return tokenizer.encode(text)[1:-1]
+    except TextError:
+        return []
 
 
 def _seconds(listener: Listener, edges: torch.Tensor, count: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
     return seconds(edges, count, samples, listener.tower.config)
 
 
-def _broken(heard: Features) -> str:
-    if not heard.broken:
+def _broken(what: str, broken: Mapping[str, str]) -> str:
+    """A line on ``broken`` files and why they are, or ""."""
+    if not broken:
         return ""
-    shown = "; ".join(f"{name}: {why}" for name, why in list(heard.broken.items())[:SHOWN])
-    more = f" and {len(heard.broken) - SHOWN} more" if len(heard.broken) > SHOWN else ""
-    return f"{len(heard.broken)} recordings cannot be heard and are left out: {shown}{more}"
+    shown = "; ".join(f"{name}: {why}" for name, why in list(broken.items())[:SHOWN])
+    more = f" and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+    return f"{len(broken)} {what} are left out: {shown}{more}"

@@ -1,4 +1,4 @@
-"""The whole speech encoder: the frames of a frozen SpeechTower, and a head of any kind on them."""
+"""The whole speech encoder: the frames of a SpeechTower, frozen unless it is to learn, and a head of any kind."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from sayclip_export.models.speech import STRIDE, SpeechConfig, SpeechTower
 Self = TypeVar("Self", bound="SegmentalSpeech")
 
 
-def frames_alone(tower: SpeechTower) -> SpeechTower:
-    """A frozen copy of ``tower`` in evaluation mode that ends at its frames: only ``front`` and ``mixed`` are left."""
+def frames_alone(tower: SpeechTower, *, frozen: bool = True) -> SpeechTower:
+    """A copy of ``tower`` in evaluation mode that ends at its frames: only ``front`` and ``mixed`` are left.
+
+    Its weights get gradients only where it is not ``frozen``.
+    """
     listener = copy.deepcopy(tower)
     del listener.head, listener.shortcut, listener.phonemes
-    return listener.requires_grad_(False).eval()
+    return listener.requires_grad_(not frozen).eval()
 
 
 def seconds(edges: Tensor, count: Tensor, length: Tensor, config: SpeechConfig) -> Tensor:
@@ -43,12 +46,13 @@ class SegmentalSpeech(nn.Module):
     ``cascaded_embedding``. All are L2-normalised. With units: ``keyword_ids`` i32 [B,K], rows of the token table,
     ``keyword_scores`` f32 [B,K] (cosines), and where their number varies ``keyword_count`` i32 [B], past which ids and
     scores are 0, and ``boundaries`` f32 [B,K+1] in seconds: unit k was heard between boundaries k and k + 1, and those
-    past the last lie at the end. S and lengths from 400 samples. The tower is frozen, so only the head learns.
+    past the last lie at the end. S and lengths from 400 samples. Only the head learns where the tower is
+    ``frozen``.
     """
 
-    def __init__(self, tower: SpeechTower, head: BranchHead | SegmentalHead) -> None:
+    def __init__(self, tower: SpeechTower, head: BranchHead | SegmentalHead, *, frozen: bool = True) -> None:
         super().__init__()
-        self.tower, self.head = frames_alone(tower), head
+        self.tower, self.head = frames_alone(tower, frozen=frozen), head
 
     @property
     def kind(self) -> str:
@@ -94,7 +98,11 @@ class SegmentalSpeech(nn.Module):
         return tuple(found[name] for name in self.outputs)
 
     def train(self: Self, mode: bool = True) -> Self:
-        """As ever, but for the tower, which is frozen."""
+        """As ever, but for the tower, which learns in evaluation mode too.
+
+        Nothing up to its frames has a batch norm, and a tower out of a graph has no dropout, which graphs do not tell.
+        So heads learn on, and are evaluated on, the very frames that the exported encoder gives.
+        """
         super().train(mode)
         self.tower.eval()
         return self
