@@ -12,10 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sayclip.bundle.manifest import Manifest
 from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
 from sayclip_export.models.segmental.detector import FLAT
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import TextConfig, TextTower
+from sayclip_export.readers.speech_head import SpeechHeadCheckpoint, write_speech_head
 
 WIDTH = 32
 SPEECH = SpeechConfig(width=WIDTH, layers=2, heads=4, hidden=48, head_heads=4, head_hidden=48, pools=2, embedding=16)
@@ -93,3 +95,15 @@ def feeds_as_tensors(feed: dict[str, NDArray[Any]]) -> list[Tensor]:
 
 
 DEMO = Path(__file__).resolve().parents[3] / "demo" / "sayclip_demo"
+SPACE = Manifest.read(DEMO / "bundle").space
+
+
+def write_head(path: Path, kind: str, text: TextTower, space: str = SPACE, slots: int = 12) -> SegmentalSpeech:
+    """A head of random weights on a small tower, that never says a token below 600, in the file ``path`` too."""
+    torch.manual_seed(0)
+    head = build_head(kind, replace(CONFIG, text=text.config, slots=slots), text)
+    if head.reader is not None:
+        head.reader.bar(range(600))
+    speech = SegmentalSpeech(SpeechTower(SPEECH), head).eval()
+    write_speech_head(path, SpeechHeadCheckpoint(speech, space, "by hand"))
+    return speech

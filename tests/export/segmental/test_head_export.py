@@ -10,21 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from segmental_parts import CONFIG, DEMO, SPEECH, feeds_as_tensors
+from segmental_parts import DEMO, SPACE, feeds_as_tensors, write_head
 
 import sayclip
 from sayclip.bundle.entries import AudioPreprocessing
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError
 from sayclip.text.keywords import read_keywords
-from sayclip_export.models.segmental import SegmentalSpeech, build_head
-from sayclip_export.models.speech import SpeechTower
 from sayclip_export.models.text import TextTower
 from sayclip_export.readers import text_graph
-from sayclip_export.readers.speech_head import SpeechHeadCheckpoint, write_speech_head
 
 Run = Callable[..., "tuple[int, str, str]"]
-SPACE = Manifest.read(DEMO / "bundle").space
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +28,6 @@ def text() -> TextTower:
     found = text_graph.recover(DEMO / "bundle" / "text.fp32.onnx", {})
     assert found is not None
     return found
-
-
-def write(path: Path, kind: str, text: TextTower, space: str = SPACE) -> SegmentalSpeech:
-    """A head of random weights on a small tower, that never says a token below 600."""
-    torch.manual_seed(0)
-    head = build_head(kind, replace(CONFIG, text=text.config, slots=12), text)
-    if head.reader is not None:
-        head.reader.bar(range(600))
-    speech = SegmentalSpeech(SpeechTower(SPEECH), head).eval()
-    write_speech_head(path, SpeechHeadCheckpoint(speech, space, "by hand"))
-    return speech
 
 
 @pytest.fixture
@@ -54,7 +39,7 @@ def bundle(tmp_path: Path) -> Path:
 def test_the_command_makes_a_bundle_that_hears_as_torch_does(
     kind: str, text: TextTower, bundle: Path, tmp_path: Path, run: Run
 ) -> None:
-    speech = write(tmp_path / "mine.safetensors", kind, text)
+    speech = write_head(tmp_path / "mine.safetensors", kind, text)
     before = Manifest.read(bundle)
     status, printed, err = run("export", "head", tmp_path / "mine.safetensors", "--out", bundle)
     assert status == 0, err
@@ -98,7 +83,7 @@ def test_the_command_makes_a_bundle_that_hears_as_torch_does(
 
 
 def test_a_head_without_words_may_go_anywhere(text: TextTower, tmp_path: Path, run: Run) -> None:
-    speech = write(tmp_path / "mine.safetensors", "parallel", text)
+    speech = write_head(tmp_path / "mine.safetensors", "parallel", text)
     status, _, err = run("export", "head", tmp_path / "mine.safetensors", "--out", tmp_path / "new")
     assert status == 0, err
     made = Manifest.read(tmp_path / "new")
@@ -120,17 +105,17 @@ def test_another_bundle_than_its_own_is_left_as_it_was(
     before = Manifest.read(bundle)
     if wrong == "size":
         shorter = TextTower(replace(text.config, vocabulary=2000))
-        write(file, "cif", shorter)
+        write_head(file, "cif", shorter)
         message = "knows 2114 tokens, the head was trained on 2000"
     elif wrong == "table":
         torch.manual_seed(1)
-        write(file, "cif", TextTower(text.config))
+        write_head(file, "cif", TextTower(text.config))
         message = "has another token table"
     elif wrong == "space":
-        write(file, "cif", text, "clip-0123456789ab")
+        write_head(file, "cif", text, "clip-0123456789ab")
         message = "is of space 'emoji-6280f2054f24', the head gives 'clip-0123456789ab'"
     else:
-        write(file, "cif", text)
+        write_head(file, "cif", text)
         out = tmp_path / "new"
         message = "has no text encoder, which gives the words"
     status, printed, err = run("export", "head", file, "--out", out)

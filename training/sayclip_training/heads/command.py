@@ -45,7 +45,9 @@ def add(recipes: Any) -> None:
         help="let the speech encoder learn too, at a tenth of --rate: it knows how to hear, the head is new",
     )
     parser.add_argument("--vocabulary", choices=VOCABULARIES, default="none", help="of a segmental head (default none)")
-    parser.add_argument("--slots", type=positive, default=32, help="units at most (default 32); more are merged")
+    parser.add_argument(
+        "--slots", type=positive, default=32, help="units at most (default 32); more are merged, with cif left out"
+    )
     parser.add_argument("--threshold", type=share, default=0.05, help="of the detector, 0 to 1 (default 0.05)")
     parser.add_argument("--detector", type=natural, default=0, metavar="WIDTH", help="learnt projection, 0 for none")
     parser.add_argument("--layers", type=natural, default=2, help="of the segment encoder (default 2)")
