@@ -72,3 +72,16 @@ def test_the_tower_is_copied_frozen_and_ends_at_its_frames() -> None:
         assert torch.equal(frames, tower.eval().mixed(*tower.front(*feed))[0])
     assert count.tolist() == [18, 4]
     assert count.dtype == torch.int32
+
+
+def test_a_tower_that_learns_is_a_copy_too_and_hears_the_same() -> None:
+    torch.manual_seed(0)
+    tower = SpeechTower(SPEECH)
+    frozen, made = (SegmentalSpeech(tower, head("segmental"), frozen=kept) for kept in (True, False))
+    feed = [torch.from_numpy(value) for value in wave_feed(random_waves(9000, 2000)).values()]
+    frames, _ = made.train().frames(*feed)
+    assert not made.tower.training
+    assert torch.equal(frames.detach(), frozen.frames(*feed)[0])
+    (frames * torch.randn_like(frames)).sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in made.tower.parameters())
+    assert all(p.grad is None for p in tower.parameters())
