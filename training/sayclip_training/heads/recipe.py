@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, replace
-from functools import cache as cached
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
 from sayclip_training import workfolder
 from sayclip_training.distillation import cache
 from sayclip_training.distillation.evaluation import unit
-from sayclip_training.distillation.teacher import Teacher, open_teacher
 from sayclip_training.heads import features
 from sayclip_training.heads.batches import Batches
 from sayclip_training.heads.examination import Examination
@@ -38,6 +36,7 @@ from sayclip_training.heads.lesson import Batch, Learner
 from sayclip_training.heads.listener import Listener, open_listener
 from sayclip_training.heads.pairs import SHOWN, TRAIN, VALIDATION, Pairs, read_pairs
 from sayclip_training.heads.settings import Settings
+from sayclip_training.heads.sides import Sides, of_clip
 from sayclip_training.loop import decayed, run
 
 NAME = "speech"
@@ -59,7 +58,7 @@ class Trained:
 class Material:
     """All that heads learn from: made once, for any number of them."""
 
-    teacher: Teacher
+    teacher: Sides
     listener: Listener
     pairs: Pairs
     heard: Features
@@ -76,16 +75,14 @@ class Material:
         return [name for name in dict.fromkeys(pair.split for pair in self.pairs.rows) if name != TRAIN]
 
 
-def gather(clip: str, speech: str, table: Path, kept: Path) -> Material:
+def gather(clip: str | Sides, speech: str, table: Path, kept: Path) -> Material:
     """Read ``table``, hear its recordings and see its pictures, as far as ``kept`` has not got that already.
 
+    ``clip``: whose both sides heads are learnt between, see ``of_clip``, or these sides themselves.
     Raises InputError for a table of no use or a CLIP that cannot teach, and whatever opening the encoders raises.
     """
     pairs = read_pairs(table)
-    teacher, listener = open_teacher(clip), open_listener(speech)
-    if teacher.tower is None or teacher.see is None:
-        lacks = "whose weights are not known" if teacher.tower is None else "without an image encoder"
-        raise InputError(f"{teacher.name} is a CLIP {lacks}", "name another with --clip")
+    teacher, listener = of_clip(clip) if isinstance(clip, str) else clip, open_listener(speech)
     with Progress("recordings") as bar:
         names = [pair.speech for pair in pairs.rows]
         heard = features.extract(pairs.folder, names, listener.width, listener.identity, listener.hear, kept, bar)
@@ -99,9 +96,8 @@ def gather(clip: str, speech: str, table: Path, kept: Path) -> Material:
         seen = cache.rows(kept, "pictures", teacher.seen_by, keys, teacher.width, make, bar)
     place = {file: number for number, file in enumerate(files)}
     meaning = np.array([place.get(pair.picture, -1) for pair in pairs.rows])
-    vocabulary = teacher.tokenizer
     exam = Examination(
-        *(heard, pairs.rows, unit(seen), meaning, cached(lambda text: vocabulary.encode(text)[1:-1])),
+        *(heard, pairs.rows, unit(seen), meaning, teacher.tokens),
         partial(_seconds, listener),
     )
     lines = [line for line in (pairs.report(), _broken(heard)) if line]
@@ -115,7 +111,6 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     Raises InputError for too few pairs and TrainingError for a ``work`` of another run or a loss that is no number.
     """
     teacher, listener, exam = material.teacher, material.listener, material.exam
-    assert teacher.tower is not None
     learnt, checked = material.rows(TRAIN), material.rows(VALIDATION)
     batches = Batches(learnt, material.meaning.tolist(), settings.batch, settings.seed, twins=settings.audio_only)
     names = [pair.speech for pair in material.pairs.rows]
@@ -128,20 +123,24 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     }
     workfolder.hold(work, NAME, facts)
     torch.manual_seed(settings.seed)
-    config = HeadConfig(
-        listener.width,
-        teacher.tower.config,
-        slots=settings.slots,
-        threshold=settings.threshold,
-        detector=settings.detector,
-        layers=settings.layers,
-        vocabulary=settings.vocabulary,
-        dropout=settings.dropout,
-    )
+    try:
+        config = HeadConfig(
+            listener.width,
+            teacher.tower.config,
+            slots=settings.slots,
+            threshold=settings.threshold,
+            detector=settings.detector,
+            layers=settings.layers,
+            vocabulary=settings.vocabulary,
+            dropout=settings.dropout,
+        )
+    except ValueError as error:
+        raise InputError(f"no head fits: {error}", "give other sizes, such as --slots, or another text side") from None
     head = build_head(settings.head, config, teacher.tower)
     known = {token for row in learnt for token in exam.tokens(material.pairs.rows[row].caption)}
-    if known and head.reader is not None:  # SpeechCLIP's reduced vocabulary
-        head.reader.bar(set(range(teacher.tower.config.vocabulary)) - known)
+    sayable = known or set(teacher.words)  # of what is known, SpeechCLIP's reduced vocabulary
+    if sayable and head.reader is not None:
+        head.reader.bar(set(range(teacher.tower.config.vocabulary)) - sayable)
     learner = Learner(head, teacher.width)
     learning = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(decayed(learning, 0.05), lr=settings.rate)
@@ -182,7 +181,8 @@ def checkpoint(material: Material, settings: Settings, trained: Trained) -> Spee
     rounded = {split: {k: round(v, 4) for k, v in found.items()} for split, found in trained.measures.items()}
     made: dict[str, Any] = {"recipe": f"sayclip train speech {sayclip.__version__}", "settings": asdict(settings)}
     history = json.dumps({**made, "measures": rounded})
-    return SpeechHeadCheckpoint(trained.speech, material.teacher.space, history, trim=False)
+    teacher = material.teacher
+    return SpeechHeadCheckpoint(trained.speech, teacher.space, history, trim=False, words=teacher.words)
 
 
 def _seconds(listener: Listener, edges: torch.Tensor, count: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
