@@ -23,9 +23,9 @@ def add(recipes: Any) -> None:
     parser: argparse.ArgumentParser = recipes.add_parser(
         "speech",
         help="a head on a frozen speech encoder, learnt from recordings and pictures; resumes where it stopped",
-        description="Learn a head that brings the frames of a frozen speech encoder into the space of a frozen CLIP (or DINO), "
-        "from pairs of recordings and pictures, without transcripts. `sayclip export head` adds the file that is "
-        "written to a bundle of that CLIP.",
+        description="Learn a head that brings the frames of a frozen speech encoder into the space of a frozen CLIP, "
+        "or of a DINO by way of a RoBERTa, from pairs of recordings and pictures, without transcripts. `sayclip export "
+        "head` adds the file that is written to a bundle of that space.",
     )
     parser.add_argument("--head", choices=HEADS, default="segmental", help="default segmental")
     parser.add_argument(
