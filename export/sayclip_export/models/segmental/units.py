@@ -125,7 +125,8 @@ class UnitReader(nn.Module):
 
 def _require_same(text: TextSide, config: TextSizes) -> None:
     """Refuse another kind or other sizes, dropout apart, which nothing frozen has. Raises ValueError."""
-    seen, wanted = ({**sizes.to_dict(), "dropout": 0.0} for sizes in (text.config, config))
-    odd = sorted(name for name in seen.keys() | wanted.keys() if seen.get(name) != wanted.get(name))
+    seen, wanted = ({"kind": "clip", **sizes.to_dict(), "dropout": 0.0} for sizes in (text.config, config))
+    names = ["kind", *sorted(seen.keys() | wanted.keys())]
+    odd = [name for name in names if seen.get(name) != wanted.get(name)]
     if odd:
         raise ValueError(f"the text side has {odd[0]} {seen.get(odd[0])}, the head wants {wanted.get(odd[0])}")
