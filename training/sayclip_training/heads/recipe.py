@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 import sayclip
 from sayclip.bundle.files import sha256_of
 from sayclip.cli.output import Progress
-from sayclip.errors import InputError
 from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
 from sayclip_export.models.segmental.encoder import seconds
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
@@ -108,9 +107,11 @@ def gather(clip: str | Sides, speech: str, table: Path, kept: Path) -> Material:
 def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     """Learn one head; ``work`` holds what resumes.
 
-    Raises InputError for too few pairs and TrainingError for a ``work`` of another run or a loss that is no number.
+    Raises InputError for too few pairs or too many units, and TrainingError for a ``work`` of another run or a loss
+    that is no number.
     """
     teacher, listener, exam = material.teacher, material.listener, material.exam
+    teacher.require_room({"slots": settings.slots, "keywords": HeadConfig.keywords})
     learnt, checked = material.rows(TRAIN), material.rows(VALIDATION)
     batches = Batches(learnt, material.meaning.tolist(), settings.batch, settings.seed, twins=settings.audio_only)
     names = [pair.speech for pair in material.pairs.rows]
@@ -123,19 +124,16 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     }
     workfolder.hold(work, NAME, facts)
     torch.manual_seed(settings.seed)
-    try:
-        config = HeadConfig(
-            listener.width,
-            teacher.tower.config,
-            slots=settings.slots,
-            threshold=settings.threshold,
-            detector=settings.detector,
-            layers=settings.layers,
-            vocabulary=settings.vocabulary,
-            dropout=settings.dropout,
-        )
-    except ValueError as error:
-        raise InputError(f"no head fits: {error}", "give other sizes, such as --slots, or another text side") from None
+    config = HeadConfig(
+        listener.width,
+        teacher.tower.config,
+        slots=settings.slots,
+        threshold=settings.threshold,
+        detector=settings.detector,
+        layers=settings.layers,
+        vocabulary=settings.vocabulary,
+        dropout=settings.dropout,
+    )
     head = build_head(settings.head, config, teacher.tower)
     known = {token for row in learnt for token in exam.tokens(material.pairs.rows[row].caption)}
     sayable = known or set(teacher.words)  # of what is known, SpeechCLIP's reduced vocabulary

@@ -41,6 +41,14 @@ class Sides:
     tokens: Callable[[str], list[int]]
     words: Mapping[int, str] = field(default_factory=dict)
 
+    def require_room(self, units: Mapping[str, int]) -> None:
+        """Raise InputError unless the text side can read as many ``units``, by what they are called."""
+        most = self.tower.config.units
+        for name, count in units.items():
+            if not 1 <= count <= most:
+                problem = f"{name} is {count}, wanted 1 to {most}, what the text side can read"
+                raise InputError(problem, "give fewer, or another text side")
+
 
 def of_clip(source: str) -> Sides:
     """Both sides of the CLIP at ``source``, see ``open_teacher``.
