@@ -13,7 +13,7 @@ from sayclip.cli.search import positive
 if TYPE_CHECKING:
     from sayclip_training.claims.study import Study
 
-STUDIES = ("pronunciation",)
+STUDIES = ("pronunciation", "segments")
 
 
 def add(recipes: Any) -> None:

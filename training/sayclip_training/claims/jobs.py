@@ -30,9 +30,9 @@ class Plan:
     steps: int | None = None
     workers: int = 1
 
-    def place(self) -> Place:
+    def place(self, study: Study) -> Place:
         """Raises InputError for a test bed that is not there or not whole."""
-        return Place(open_testbed(self.data), self.clip, self.work, self.steps)
+        return Place(open_testbed(self.data, study.also), self.clip, self.work, self.steps)
 
 
 def perform(study: Study, plan: Plan) -> int:
@@ -44,7 +44,7 @@ def perform(study: Study, plan: Plan) -> int:
         if arm not in study.arms:
             raise InputError(f"there is no arm {arm!r}", f"name one of {', '.join(study.arms)}")
     wanted = [arm for arm in study.arms if not plan.arms or arm in plan.arms]
-    plan.place()
+    plan.place(study)
     left = [(arm, seed) for seed in plan.seeds for arm in wanted if not results.done(study, plan.results, arm, seed)]
     if not left:
         return 0
@@ -74,7 +74,7 @@ def _prepare(study: Study, plan: Plan, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    study.prepare(plan.place())
+    study.prepare(plan.place(study))
 
 
 def _one(study: Study, plan: Plan, job: tuple[str, int]) -> None:
@@ -84,7 +84,7 @@ def _one(study: Study, plan: Plan, job: tuple[str, int]) -> None:
     torch.set_num_threads(1)
     started = time.monotonic()
     say = _teller(arm, seed)
-    found = study.run(arm, seed, plan.place(), say)
+    found = study.run(arm, seed, plan.place(study), say)
     results.write(found, plan.results / f"{results.file_name(arm, seed)}.json")
     say(f"measured after {time.monotonic() - started:.0f} s")
 

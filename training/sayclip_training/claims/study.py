@@ -42,7 +42,7 @@ class Study:
 
     ``run(arm, seed, place, say)``: train, measure, and return the content of the JSON. ``write_page(results, path)``.
     ``prepare(place)``: make what all experiments share, in one process before several start. Functions of modules, so
-    that other processes find them.
+    that other processes find them. ``also``: files of the test bed to hold against their hashes, see ``open_testbed``.
     """
 
     arms: Sequence[str]
@@ -50,6 +50,7 @@ class Study:
     run: Callable[[str, int, Place, Say], dict[str, Any]]
     write_page: Callable[[Sequence[Result], Path], None]
     prepare: Callable[[Place], None] = nothing
+    also: Sequence[str] = ()
 
 
 def by_arm(results: Sequence[Result]) -> dict[str, list[Result]]:
