@@ -22,11 +22,11 @@ def add(recipes: Any) -> None:
         "claims",
         help="measure what the papers claim on the test bed, and write the page on it",
         description="Train every arm with every seed that has left no JSON in --results, measure it, and write the "
-        "page from all JSONs that are there. An arm with one seed takes some five minutes on one core.",
+        "page from all JSONs that are there. An arm with one seed takes minutes on one core; the page says how many.",
     )
     parser.add_argument("what", choices=STUDIES)
     parser.add_argument("--data", type=Path, metavar="DIR", help="test bed; without it only the page is written")
-    parser.add_argument("--clip", default="demo", help="as in `sayclip train pronunciation`, with an image encoder")
+    parser.add_argument("--clip", default="demo", help="a bundle with image, text and, for segments, speech encoders")
     parser.add_argument("--arm", action="append", default=[], help="only this one; may be given again")
     parser.add_argument("--seed", action="append", type=int, default=[], help="only this one (default 0, 1 and 2)")
     parser.add_argument("--steps", type=positive, help="of training, in place of each arm's own: shows that it runs")

@@ -1,4 +1,4 @@
-"""The arms that are compared: heads of equal size on the same frames, with the same data and the same training."""
+"""The arms that are compared: heads on the same frames, with the same data and the same training."""
 
 from __future__ import annotations
 

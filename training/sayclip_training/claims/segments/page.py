@@ -9,7 +9,7 @@ from typing import Any
 from sayclip.errors import InputError
 from sayclip_training.claims import writing
 from sayclip_training.claims.segments import precision, units
-from sayclip_training.claims.segments.arms import MAIN, VOCABULARIES
+from sayclip_training.claims.segments.arms import CASCADED, MAIN, VOCABULARIES
 from sayclip_training.claims.segments.plots import draw
 from sayclip_training.claims.segments.summary import (
     LOWERED,
@@ -35,7 +35,7 @@ def write(results: Sequence[Result], path: Path) -> None:
     """Write the page to ``path``, its pictures beside it. Raises InputError without a result of the main arm."""
     arms = by_arm(results)
     if not arms.get(MAIN):
-        raise InputError(f"there is no result of the arm {MAIN} yet", "name the test bed with --data")
+        raise InputError(f"there is no result of the arm {MAIN} yet", "name the test bed with --data, without --arm")
     main = arms[MAIN]
     one = main[0]
     fields = {
@@ -46,7 +46,7 @@ def write(results: Sequence[Result], path: Path) -> None:
         "seeds": _seeds(arms),
         "training": f"{one['settings']['steps']} steps of {one['settings']['batch']} utterances; an experiment takes "
         f"{writing.taken(arms, one)}",
-        "sizes": ", ".join(f"{arm} {seeds[0]['parameters']:,}" for arm, seeds in arms.items()),
+        "sizes": _sizes(arms),
         "found": _found(arms),
         "chance": ", ".join(f"R@{k} {100 * k / one['pictures']:.2g}" for k in (1, 10)),
         "units": _units(arms),
@@ -71,6 +71,15 @@ def _seeds(arms: Arms) -> str:
         return "One seed, so there is no spread."
     counted = f"{most} seeds" if most == fewest else f"{fewest} to {most} seeds"
     return f"Mean ± sample standard deviation of {counted}."
+
+
+def _sizes(arms: Arms) -> str:
+    sizes = {arm: int(seeds[0]["parameters"]) for arm, seeds in arms.items()}
+    text = ", ".join(f"{arm} {size:,}" for arm, size in sizes.items())
+    if CASCADED not in sizes:
+        return text
+    more = 100 * sizes[MAIN] / sizes[CASCADED] - 100
+    return f"{text}; {MAIN} has {abs(more):.0f} % {'more' if more > 0 else 'fewer'} than {CASCADED}"
 
 
 def _found(arms: Arms) -> str:

@@ -94,4 +94,4 @@ def _scores(heard: _Heard, plain: _Heard, material: Material, rows: Sequence[int
     found = {f"r{k}": recall(heard.embeddings @ exam.pictures.T, right, k) for k in (1, 10)}
     found |= {"f1": boundaries(heard.edges, [material.pairs.rows[row] for row in rows]).get("f1", 0.0)}
     found |= {"f1_20_to_fp32": agreement.f1, "cosine": float(cosines.mean()), "lowest": float(cosines.min())}
-    return {name: round(value, 5) for name, value in found.items()}
+    return {name: round(value, 7) for name, value in found.items()}
