@@ -6,12 +6,16 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+# Helpers beside the tests; pytest's importlib mode leaves the path alone.
+sys.path.append(str(Path(__file__).parent))
 
 WIDTH = 32
 PICTURE = 16

@@ -59,6 +59,12 @@ def add(subparsers: Any) -> None:
         "a speech encoder whose head is of our own training",
         "its file (what `sayclip train speech` wrote)",
     )
+    _add(
+        kinds,
+        "dino",
+        "an image encoder, of a space of its own and without text, from a DINO",
+        "folder of a Hugging Face ViTModel (config.json, model.safetensors)",
+    )
     full = kinds.add_parser(
         "full-size", help="full-size models of random weights: export, check, TensorRT-RTX; time and memory of each"
     )
@@ -116,6 +122,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from sayclip.cli.output import one_line, print_json, size
     from sayclip_export.clip4vla_export import export_audio
     from sayclip_export.clip_export import export_clip
+    from sayclip_export.dino_export import export_dino
     from sayclip_export.head_export import export_head
     from sayclip_export.pronunciation_export import export_pronunciation
     from sayclip_export.readers.overrides import Overrides
@@ -138,6 +145,8 @@ def _export(arguments: argparse.Namespace) -> int:
         manifest = export_pronunciation(source, out, say)
     elif arguments.checkpoint == "head":
         manifest = export_head(source, out, say)
+    elif arguments.checkpoint == "dino":
+        manifest = export_dino(source, out, say)
     else:
         manifest = export_audio(source, out, say, given, vocabulary)
     written = {name: sum(file.bytes for file in entry.files()) for name, entry in manifest.encoders.items()}

@@ -13,7 +13,7 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError
 from sayclip.text.vocabulary import read_merges
 from sayclip_export.graphs import Feeds
-from sayclip_export.keyword_words import token_words, write_keywords
+from sayclip_export.keyword_words import token_words, write_keywords, write_words
 from sayclip_export.models.segmental.units import UnitReader
 from sayclip_export.parts import Part, write_parts
 from sayclip_export.placing import place, require_place
@@ -22,15 +22,17 @@ from sayclip_export.readers.speech_head import SpeechHeadCheckpoint, read_speech
 from sayclip_export.speechclip_export import KEYWORDS, sample_waves, voices, wave_feed
 
 MIN_SECONDS, MAX_SECONDS = 0.1, 15.0
+_REMEDY = "name the bundle that the head was trained for"
 
 
 def export_head(path: Path, out: Path, say: Callable[[str], None] = lambda line: None) -> Manifest:
     """Convert the trained head ``path`` to the speech encoder of the bundle ``out``; returns its manifest.
 
-    A head with units needs the bundle's text encoder, whose token table it was trained on: their words come from its
-    vocabulary. A head without may also go to a bundle that is not there yet. ``say`` is given one line a step. Raises
-    CheckpointError for a file that cannot be converted or an ``out`` that is no bundle, BundleError where the graph is
-    further than 1e-4 from torch, or ``out`` is of another space or vocabulary; ``out`` is then as it was.
+    A head with units on CLIP's text tower needs the bundle's text encoder, whose token table it was trained on: their
+    words come from its vocabulary. Any other, such as one on a RoBERTa, which brings its words along, may also go to a
+    bundle that is not there yet. ``say`` is given one line a step. Raises CheckpointError for a file that cannot be
+    converted or an ``out`` that is no bundle, BundleError where the graph is further than 1e-4 from torch, or ``out``
+    is of another space or vocabulary; ``out`` is then as it was.
     """
     require_place(out)
     checkpoint = read_speech_head(path)
@@ -57,22 +59,24 @@ def _write_words(
     path: Path, reader: UnitReader, checkpoint: SpeechHeadCheckpoint, before: Manifest | None, out: Path
 ) -> None:
     """The words of every id that the head may choose. Raises BundleError where the bundle's tokens are not its own."""
-    remedy = "name the bundle that the head was trained for"
+    if before is not None and before.space != checkpoint.space:
+        raise BundleError(f"{out} is of space {before.space!r}, the head gives {checkpoint.space!r}", _REMEDY)
+    if checkpoint.words:
+        write_words(path, checkpoint.words)
+        return
     if before is None or "text" not in before.encoders:
-        raise BundleError(f"{out} has no text encoder, which gives the words of this head's units", remedy)
-    if before.space != checkpoint.space:
-        raise BundleError(f"{out} is of space {before.space!r}, the head gives {checkpoint.space!r}", remedy)
+        raise BundleError(f"{out} has no text encoder, which gives the words of this head's units", _REMEDY)
     entry = before.encoders["text"]
     how, graph = entry.preprocessing, entry.graphs.get("fp32")
     assert isinstance(how, TextPreprocessing)  # reading the manifest refuses any other
     pairs = read_merges(before.path(how.tokenizer.file))
     known, table = len(token_words(pairs)) + 2, reader.text.token_embedding.weight
     if known != len(table):
-        raise BundleError(f"{out} knows {known} tokens, the head was trained on {len(table)}", remedy)
+        raise BundleError(f"{out} knows {known} tokens, the head was trained on {len(table)}", _REMEDY)
     tower = text_graph.recover(before.path(graph.file), {}) if graph else None
     # A graph of another make than ours cannot be compared; that the space is the same must do then.
     if tower is not None and table_sha256(tower.token_embedding.weight) != table_sha256(table):
-        raise BundleError(f"{out} has another token table than the one that the head was trained on", remedy)
+        raise BundleError(f"{out} has another token table than the one that the head was trained on", _REMEDY)
     write_keywords(path, pairs, (reader.barred == 0).nonzero()[:, 0].tolist())
 
 

@@ -1,8 +1,8 @@
-"""The words behind a speech encoder's keyword ids: tokens of CLIP's vocabulary, merged back to what a person reads."""
+"""The words behind a speech encoder's keyword ids: tokens of its text side's vocabulary as a person reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sayclip.text.vocabulary import END_OF_WORD, byte_characters
@@ -24,17 +24,39 @@ def token_words(pairs: Sequence[tuple[str, str]]) -> list[str]:
 def write_keywords(path: Path, pairs: Sequence[tuple[str, str]], ids: Iterable[int]) -> None:
     """Write ``id<tab>word`` for every id of ``ids`` that stands for one, ascending, as the runtime reads them."""
     words = token_words(pairs)
-    lines = [f"{number}\t{words[number]}\n" for number in sorted(set(ids)) if 0 <= number < len(words)]
+    write_words(path, {number: words[number] for number in set(ids) if 0 <= number < len(words)})
+
+
+def write_words(path: Path, words: Mapping[int, str]) -> None:
+    """Write ``words`` by id, one ``id<tab>word`` a line, ascending."""
+    lines = [f"{number}\t{words[number]}\n" for number in sorted(words)]
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
+
+
+def byte_level_words(tokens: Mapping[str, int]) -> dict[int, str]:
+    """What each of ``tokens`` stands for, by id: byte characters, a blank in front of those that begin a word.
+
+    A token of letters or digits without that goes on with a word, and has a hyphen in front.
+    """
+    values = {character: value for value, character in byte_characters().items()}
+    words = {}
+    for token, number in tokens.items():
+        data = bytes(values[character] for character in token)
+        word = _text(data.removeprefix(b" ") or data)
+        words[number] = word if data[:1] == b" " or not word[:1].isalnum() else f"-{word}"
+    return words
 
 
 def _readable(token: str, values: dict[str, int]) -> str:
     stem = token.removesuffix(END_OF_WORD)
-    data = bytes(values[character] for character in stem)
+    word = _text(bytes(values[character] for character in stem))
+    return word if stem != token else word + "-"
+
+
+def _text(data: bytes) -> str:
+    """``data`` as text, or where it is none that shows, its bytes."""
     try:
         word = data.decode("utf-8")
     except UnicodeDecodeError:
         word = ""
-    if not word.strip() or not word.isprintable():
-        word = f"<{data.hex(' ')}>"
-    return word if stem != token else word + "-"
+    return word if word.strip() and word.isprintable() else f"<{data.hex(' ')}>"

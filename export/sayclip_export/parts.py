@@ -23,7 +23,7 @@ from sayclip.text.tokenizer import Tokenizer
 from sayclip_export import graphs
 from sayclip_export.bundling import describe_encoder, describe_graph, write_reference
 from sayclip_export.graphs import Feeds
-from sayclip_export.models.clip import ClipImage, ClipImageConfig, ClipText
+from sayclip_export.models.clip import ClipText
 from sayclip_export.placing import keep, place
 from sayclip_export.readers.vocabulary import Merges
 
@@ -52,8 +52,16 @@ class Part:
     further: Sequence[Feeds] = ()
 
 
-def image_part(tower: ClipImage, config: ClipImageConfig, how: PicturePreprocessing) -> Part:
-    """A CLIP's image tower, held against torch on drawn pictures and on noise."""
+class ImageSizes(Protocol):
+    """Sizes of an image tower, a frozen dataclass; ``embedding``: the width of the space."""
+
+    @property
+    def embedding(self) -> int: ...
+    def to_dict(self) -> dict[str, object]: ...
+
+
+def image_part(tower: nn.Module, config: ImageSizes, how: PicturePreprocessing) -> Part:
+    """An image tower, held against torch on drawn pictures and on noise."""
     settings = PictureSettings(how.size, how.mean, how.std, how.resample, how.resize)
     reference: Feeds = {"pixels": np.stack([read_picture(picture, settings) for picture in sample_pictures()])}
 
@@ -142,15 +150,15 @@ class WithImage(Protocol):
     """A checkpoint that mints a space: its image tower and what goes before it."""
 
     @property
-    def image(self) -> ClipImage: ...
+    def image(self) -> nn.Module: ...
     @property
-    def image_config(self) -> ClipImageConfig: ...
+    def image_config(self) -> ImageSizes: ...
     @property
     def picture(self) -> PicturePreprocessing: ...
 
 
-def space_id(checkpoint: WithImage) -> str:
-    """``clip-`` and 12 hex digits over the image tower's weights, its configuration and its preprocessing.
+def space_id(checkpoint: WithImage, kind: str = "clip") -> str:
+    """``kind``, a hyphen, and 12 hex digits over the image tower's weights, its configuration and its preprocessing.
 
     The configuration counts because two of its values, heads and activation, show in no weight.
     """
@@ -160,7 +168,7 @@ def space_id(checkpoint: WithImage) -> str:
         digest.update(value.contiguous().numpy().data)
     for part in (checkpoint.image_config.to_dict(), asdict(checkpoint.picture)):
         digest.update(json.dumps(part, sort_keys=True).encode())
-    return f"clip-{digest.hexdigest()[:12]}"
+    return f"{kind}-{digest.hexdigest()[:12]}"
 
 
 class WithClip(WithImage, Protocol):

@@ -62,6 +62,10 @@ def test_every_token_goes_into_one_word(heard: list[tuple[str, float]]) -> None:
         (["-", "red"], ["-", "red"]),
         (["ap-", "-", "ple"], ["ap-", "ple"]),
         (["--", "--"], ["--", "--"]),
+        (["red", "ap", "-ple"], ["red", "apple"]),
+        (["vi", "-o", "-lin"], ["violin"]),
+        (["-ple", "red"], ["-ple", "red"]),
+        (["red", "->", "-", "ap"], ["red", "->", "-", "ap"]),
     ],
 )
 def test_hyphens(tokens: list[str], words: list[str]) -> None:

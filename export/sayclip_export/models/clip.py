@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sayclip_export.models.layers import ACTIVATIONS as ACTIVATIONS
-from sayclip_export.models.layers import Block, unit
+from sayclip_export.models.layers import Block, first_row, unit
 from sayclip_export.models.text import TextConfig, TextTower
 
 
@@ -74,14 +74,7 @@ class ClipImage(nn.Module):
         patches = self.patches(pixels).flatten(2).transpose(1, 2)
         first = self.class_embedding.expand(patches.shape[0], 1, -1)
         x = self.ln_pre(torch.cat([first, patches], dim=1) + self.positional_embedding)
-        for block in self.blocks[:-1]:
-            x = block(x)
-        last = self.blocks[-1]
-        assert isinstance(last, Block)
-        # Only the class token is read, so the last block computes the query and the feed-forward part of that row.
-        y = last.ln_1(x)
-        row = last.finish(x[:, :1], last.attention(y[:, :1], y))
-        return unit(self.projection(self.ln_post(row[:, 0])))
+        return unit(self.projection(self.ln_post(first_row(self.blocks, x))))
 
 
 class ClipText(TextTower):

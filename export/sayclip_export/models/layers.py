@@ -73,6 +73,39 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.ln_2(x)))
 
 
+class PostNorm(nn.Module):
+    """Post-norm transformer layer: LN(x + MHA(x)), then LN(x + MLP(x)); default: GELU.
+
+    Takes queries [B,Q,W] that are rows of the keys [B,T,W], so that only the rows somebody reads are computed.
+    """
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, eps: float, activation: Callable[[], nn.Module] = nn.GELU
+    ) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
+        self.activation = activation()
+
+    def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        x = self.norm1(queries + self.attention(queries, keys, mask))
+        return self.norm2(x + self.linear2(self.activation(self.linear1(x))))
+
+
+def first_row(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    """What ``blocks`` of ``Block`` make of the first row of x [B,T,W], f32 [B,W].
+
+    Nothing else is read, so the last block computes the query and the feed-forward part of that row alone.
+    """
+    for block in blocks[:-1]:
+        x = block(x)
+    last = blocks[-1]
+    assert isinstance(last, Block)
+    y = last.ln_1(x)
+    return last.finish(x[:, :1], last.attention(y[:, :1], y))[:, 0]
+
+
 def unit(x: Tensor) -> Tensor:
     """L2-normalise the last dimension (eps 1e-12 against a zero vector)."""
     return functional.normalize(x, dim=-1, eps=1e-12)

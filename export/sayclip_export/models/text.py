@@ -6,12 +6,13 @@ lengths; padding to 77 is never needed.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from sayclip_export.models.layers import ACTIVATIONS, MASKED, Block, unit
+from sayclip_export.models.text_side import TextSide
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,29 @@ class TextConfig:
     activation: str = "quick_gelu"
     eps: float = 1e-5
 
+    @property
+    def start(self) -> int:
+        return self.vocabulary - 2
+
+    @property
+    def end(self) -> int:
+        return self.vocabulary - 1
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        return self.start, self.end
+
+    @property
+    def units(self) -> int:
+        return self.context - 2
+
+    @property
+    def in_space(self) -> bool:
+        return True
+
+    def build(self) -> TextTower:
+        return TextTower(replace(self, dropout=0.0))
+
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
@@ -38,7 +62,7 @@ def causal_mask(context: int) -> Tensor:
     return torch.full((context, context), MASKED).triu(1)
 
 
-class TextTower(nn.Module):
+class TextTower(TextSide):
     """``forward(token_ids i32 [B,L], length i32 [B]) -> f32 [B,D]``, L2-normalised, read at position ``length - 1``."""
 
     causal_mask: Tensor
@@ -60,7 +84,7 @@ class TextTower(nn.Module):
         nn.init.normal_(self.positional_embedding, std=0.01)
 
     def features(self, embedded: Tensor, length: Tensor) -> Tensor:
-        """Un-normalised output for embedded tokens [B,L,W]."""
+        """Read where the text ends."""
         count = embedded.shape[1]
         x = embedded + self.positional_embedding[:count]
         mask = self.causal_mask[:count, :count]

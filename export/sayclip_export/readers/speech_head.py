@@ -3,6 +3,8 @@
 It holds every weight of the encoder, the frozen ones too. Keys of the metadata: ``format``; ``config`` as JSON, with
 ``kind``, ``head`` (a HeadConfig), ``speech`` (the sizes that the tower's frames hang on) and ``trim``; ``space``, the
 embedding space it was trained for; ``tokens``, a hash of the token table, empty for a head without; ``history``.
+``text`` of ``head`` says of what ``kind`` the text side is: ``roberta``, or without it CLIP's. For a RoBERTa, which no
+bundle holds, ``words`` is JSON: the word of every id that the head may choose.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,16 @@ from torch import Tensor
 
 from sayclip.bundle.files import sha256_of
 from sayclip_export.models.layers import ACTIVATIONS
-from sayclip_export.models.segmental import KINDS, VOCABULARIES, HeadConfig, SegmentalSpeech, build_head
+from sayclip_export.models.roberta import RobertaConfig
+from sayclip_export.models.segmental import (
+    KINDS,
+    VOCABULARIES,
+    HeadConfig,
+    SegmentalHead,
+    SegmentalSpeech,
+    build_head,
+)
+from sayclip_export.models.segmental.heads import BranchHead
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import TextConfig
 from sayclip_export.readers.errors import refuse
@@ -32,6 +43,7 @@ MOST_LAYERS, MOST_TOKENS, LARGEST = 128, 1 << 18, 8192  # of layers, of rows of 
 _SPEECH = ("sample_rate", "window", "hop", "mels", "width", "layers", "heads", "hidden")
 _HEAD_SIZES = ("heads", "keywords", "slots", "cif_kernel", "segment_hidden")
 _HEAD_NUMBERS = ("tail", "threshold", "eps", "temperature")
+CLIP, ROBERTA = "clip", "roberta"  # kinds of text side
 _ABSENT = ("hidden", "cif_layers", "detector", "layers")  # sizes that may be 0
 _COUNTER = "num_batches_tracked"
 _REMEDY = "name a file that `sayclip train` wrote"
@@ -41,7 +53,8 @@ _REMEDY = "name a file that `sayclip train` wrote"
 class SpeechHeadCheckpoint:
     """``speech``: the whole encoder, not folded. ``space``: id of the embedding space that it was trained for.
 
-    ``trim``: whether silence was cut off both ends of what it learnt from, so that the runtime does so too.
+    ``trim``: whether silence was cut off both ends of what it learnt from, so that the runtime does so too. ``words``
+    by token id, at least those that a head on a RoBERTa may choose; empty for one on CLIP's text tower.
     """
 
     speech: SegmentalSpeech
@@ -49,6 +62,7 @@ class SpeechHeadCheckpoint:
     history: str
     trim: bool = True
     sha256: str = ""
+    words: Mapping[int, str] = field(default_factory=dict)
 
 
 def table_sha256(table: Tensor) -> str:
@@ -59,7 +73,8 @@ def table_sha256(table: Tensor) -> str:
 def write_speech_head(path: Path, checkpoint: SpeechHeadCheckpoint) -> None:
     """Write ``checkpoint`` to ``path``, which is replaced only when all of it is written.
 
-    Raises ValueError for an encoder whose batch norm is folded: what was trained cannot be told any more.
+    Raises ValueError for an encoder whose batch norm is folded: what was trained cannot be told any more; and for one
+    on a RoBERTa that may choose an id without a word.
     """
     speech = checkpoint.speech
     state = {key: value.contiguous() for key, value in speech.state_dict().items() if not key.endswith(_COUNTER)}
@@ -73,6 +88,9 @@ def write_speech_head(path: Path, checkpoint: SpeechHeadCheckpoint) -> None:
         "trim": checkpoint.trim,
     }
     reader = speech.head.reader
+    ids = _needed(speech.head)
+    if not checkpoint.words.keys() >= set(ids):
+        raise ValueError("the head may choose ids without a word, wanted the words of all of them")
     metadata = {
         "format": FORMAT,
         "config": json.dumps(config),
@@ -80,6 +98,8 @@ def write_speech_head(path: Path, checkpoint: SpeechHeadCheckpoint) -> None:
         "tokens": "" if reader is None else table_sha256(reader.text.token_embedding.weight),
         "history": checkpoint.history,
     }
+    if ids:
+        metadata["words"] = json.dumps({number: checkpoint.words[number] for number in ids}, ensure_ascii=False)
     write_tensors(path, state, metadata)
 
 
@@ -107,8 +127,29 @@ def read_speech_head(path: Path) -> SpeechHeadCheckpoint:
     reader = module.head.reader
     if reader is not None and table_sha256(reader.text.token_embedding.weight) != metadata.get("tokens"):
         raise refuse(f"{path}: the token table is not the one whose hash it names", _REMEDY)
-    trim = settings.flag("trim", True)
-    return SpeechHeadCheckpoint(module.eval(), metadata["space"], metadata.get("history", ""), trim, sha256_of(path))
+    words = _words(_needed(module.head), metadata, path)
+    trim, history = settings.flag("trim", True), metadata.get("history", "")
+    return SpeechHeadCheckpoint(module.eval(), metadata["space"], history, trim, sha256_of(path), words)
+
+
+def _needed(head: BranchHead | SegmentalHead) -> list[int]:
+    """The ids, ascending, whose words the file must hold: all that a head on a RoBERTa may choose."""
+    if head.reader is None or not isinstance(head.config.text, RobertaConfig):
+        return []
+    return (head.reader.barred == 0).nonzero()[:, 0].tolist()
+
+
+def _words(ids: list[int], metadata: Mapping[str, str], path: Path) -> dict[int, str]:
+    if not ids:
+        return {}
+    given = json_object(metadata, "words", path, _REMEDY)
+    words: dict[int, str] = {}
+    for number in ids:
+        word = given.get(str(number))
+        if not isinstance(word, str) or not word.strip() or not word.isprintable():
+            raise refuse(f"{path}: the word of token {number} is {str(word)[:40]!r}, wanted one that shows", _REMEDY)
+        words[number] = word
+    return words
 
 
 def _module(kind: str, head: HeadConfig, speech: SpeechConfig) -> SegmentalSpeech:
@@ -168,11 +209,28 @@ def _head(settings: Settings) -> HeadConfig:
         raise refuse(f"{settings.where}: {error}", _REMEDY) from None
 
 
-def _text(settings: Settings) -> TextConfig:
+def _text(settings: Settings) -> TextConfig | RobertaConfig:
+    if settings.choice("kind", CLIP, (CLIP, ROBERTA)) == ROBERTA:
+        return _roberta(settings)
+    return TextConfig(**_common(settings, "context"), **_norms(settings, "quick_gelu"))
+
+
+def _roberta(settings: Settings) -> RobertaConfig:
+    rows: dict[str, Any] = {name: _size(settings, name, 0, MOST_TOKENS) for name in ("start", "end", "padding")}
+    sizes = _common(settings, "positions")
+    try:
+        return RobertaConfig(**sizes, **rows, **_norms(settings, "gelu"))
+    except ValueError as error:
+        raise refuse(f"{settings.where}: {error}", _REMEDY) from None
+
+
+def _common(settings: Settings, length: str) -> dict[str, Any]:
+    """The sizes that every text side has; ``length``: how it calls the most that it can read."""
     most = {"vocabulary": MOST_TOKENS, "layers": MOST_LAYERS}
-    names = ("vocabulary", "width", "layers", "heads", "hidden", "context", "embedding")
-    return TextConfig(
-        **{name: _size(settings, name, high=most.get(name, LARGEST)) for name in names},
-        activation=settings.choice("activation", "quick_gelu", ACTIVATIONS),
-        eps=settings.number("eps", 1e-5),
-    )
+    names = ("vocabulary", "width", "layers", "heads", "hidden", length, "embedding")
+    return {name: _size(settings, name, high=most.get(name, LARGEST)) for name in names}
+
+
+def _norms(settings: Settings, activation: str) -> dict[str, Any]:
+    found = settings.choice("activation", activation, ACTIVATIONS)
+    return {"activation": found, "eps": settings.number("eps", 1e-5)}

@@ -72,14 +72,16 @@ class State:
             if alias.shape != known.shape or not (self.shapes_only or _equal(alias, known)):
                 raise refuse(f"{self.where}: {key} differs from {wanted}, wanted a copy", _REMEDY)
 
-    def finish(self) -> None:
+    def finish(
+        self, remedy: str = "this version knows the published SpeechCLIP and SpeechCLIP+ models; name one of these"
+    ) -> None:
         """Refuse what is left over. Raises CheckpointError."""
         left = sorted(self._left)
         if left:
             more = f" and {len(left) - 1} more keys" if left[1:] else ""
             raise CheckpointError(
                 f"{self.where} holds {left[0]} {list(self._left[left[0]].shape)}{more} that no part of the model takes",
-                "this version knows the published SpeechCLIP and SpeechCLIP+ models; name one of these",
+                remedy,
             )
 
 
@@ -116,6 +118,12 @@ class Filling:
         """The module, in evaluation mode and without gradients."""
         self.module.load_state_dict(self._found, assign=True)
         return self.module.requires_grad_(False).eval()
+
+
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """What ``tensors`` hold under ``prefix``, without it; all of them where none begins so."""
+    found = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return found or dict(tensors)
 
 
 def _equal(first: Tensor, second: Tensor) -> bool:

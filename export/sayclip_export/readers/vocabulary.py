@@ -63,7 +63,7 @@ def read_vocabulary(folder: Path, size: int, context: int) -> Merges:
             f"{folder} holds no tokenizer.json and no {missing[0]}, wanted a tokenizer",
             "download the model's folder again, or name a tokenizer with --vocabulary",
         )
-    return _checked(read_json(parts[0]), _lines(parts[1]), (parts[0], parts[1]), size, context)
+    return _checked(read_json(parts[0]), merge_lines(parts[1], CLIP_MERGES), (parts[0], parts[1]), size, context)
 
 
 def read_tokenizer_json(path: Path, size: int, context: int) -> Merges:
@@ -88,7 +88,7 @@ def _checked(vocabulary: Any, lines: Any, paths: tuple[Path, ...], size: int, co
     where = str(paths[0])
     if not isinstance(vocabulary, dict):
         raise refuse(f"{where} holds no vocabulary, wanted token to id", _REMEDY)
-    pairs = _pairs(lines, str(paths[-1]))
+    pairs = merge_pairs(lines, str(paths[-1]), CLIP_MERGES, _REMEDY)
     merges = Merges(pairs, _check_order(vocabulary, pairs, where, size), paths)
     _check_texts(merges, vocabulary, where, context)
     return merges
@@ -105,27 +105,28 @@ def _check_pipeline(document: Mapping[str, Any], model: Mapping[str, Any], path:
         raise refuse(f"{path}: the normalizer is {steps[:60]}, wanted one with Lowercase", _REMEDY)
 
 
-def _lines(path: Path) -> list[str]:
+def merge_lines(path: Path, most: int) -> list[str]:
+    """The first ``most`` lines of a ``merges.txt``, its header left out. Raises CheckpointError."""
     try:
         lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise refuse(f"{path} cannot be read ({error})") from None
     # A header, then merges; of CLIP's whole list only the first ones are used.
-    return lines[1 : CLIP_MERGES + 1] if lines[0].startswith("#version") else lines[:CLIP_MERGES]
+    return lines[1 : most + 1] if lines[0].startswith("#version") else lines[:most]
 
 
-def _pairs(lines: Any, where: str) -> list[tuple[str, str]]:
-    """Merges as pairs, from lines ``a b`` or from lists ``["a", "b"]``."""
+def merge_pairs(lines: Any, where: str, most: int, remedy: str) -> list[tuple[str, str]]:
+    """Merges as pairs, from lines ``a b`` or from lists ``["a", "b"]``, 1 to ``most``. Raises CheckpointError."""
     if not isinstance(lines, list):
-        raise refuse(f"{where} holds no list of merges, wanted one", _REMEDY)
+        raise refuse(f"{where} holds no list of merges, wanted one", remedy)
     pairs: list[tuple[str, str]] = []
     for number, line in enumerate(lines):
         parts = line.split(" ") if isinstance(line, str) else line
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
-            raise refuse(f"{where}: merge {number} is {str(line)[:40]!r}, wanted two tokens", _REMEDY)
+            raise refuse(f"{where}: merge {number} is {str(line)[:40]!r}, wanted two tokens", remedy)
         pairs.append((parts[0], parts[1]))
-    if not 1 <= len(pairs) <= CLIP_MERGES:
-        raise refuse(f"{where} has {len(pairs)} merges, wanted 1 to {CLIP_MERGES}", _REMEDY)
+    if not 1 <= len(pairs) <= most:
+        raise refuse(f"{where} has {len(pairs)} merges, wanted 1 to {most}", remedy)
     return pairs
 
 

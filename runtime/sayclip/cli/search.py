@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sayclip.cli import explain, places
 from sayclip.cli.output import one_line, print_json, print_notice
-from sayclip.errors import LibraryError
+from sayclip.errors import BundleError, LibraryError
 
 if TYPE_CHECKING:
     from sayclip.encoder import Encoder
@@ -116,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sayclip.encoder import load
 
     with load(arguments.bundle) as encoder:
+        _require_encoders(encoder, asked, arguments.sound_share)
         heard, heard_ms = explain.hear(encoder, arguments.speech) if arguments.explain else ([], 0.0)
         if heard:
             asked["speech"] = heard
@@ -173,6 +174,24 @@ def _refuse_bad_queries(encoder: Encoder, asked: dict[str, Any], reading: dict[s
     from sayclip.library.queries import Reading, encode_queries
 
     encode_queries(asked, encoder, encoder.width, reading=Reading(**reading))
+
+
+def _require_encoders(encoder: Encoder, asked: dict[str, Any], sound_share: float | None) -> None:
+    """Refuse at once what the bundle has no encoder for. Raises BundleError naming what it can be asked by."""
+    there = encoder.manifest.encoders
+    for modality in asked:
+        missing = sorted(_needed({modality: asked[modality]}, sound_share) - there.keys())
+        if missing:
+            known = [_asked_by(name) for name, needs in ENCODER_OF.items() if needs in there]
+            raise BundleError(
+                f"bundle {encoder.manifest.name} cannot be asked by {_asked_by(modality)}: "
+                f"it has no {missing[0]} encoder, only {', '.join(there)}",
+                f"ask by {' or '.join(known)}, or use another bundle" if known else "use another bundle",
+            )
+
+
+def _asked_by(modality: str) -> str:
+    return "typed text" if modality == "text" else f"--{modality.replace('_', '-')}"
 
 
 def _needed(asked: dict[str, Any], sound_share: float | None) -> set[str]:

@@ -1,7 +1,7 @@
-"""Keywords that a speech encoder hears: ids of CLIP's vocabulary and the words they stand for.
+"""Keywords that a speech encoder hears: ids of its text side's vocabulary and the words they stand for.
 
 A keyword vocabulary is a text file of one ``id<tab>word`` a line, ids ascending. A token that does not end a word has a
-hyphen behind it.
+hyphen behind it, as CLIP's vocabulary tells; one that does not begin a word has it in front, as RoBERTa's tells.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REMEDY = "copy the keyword vocabulary again, or export the bundle anew"
 
 @dataclass(frozen=True)
 class Keyword:
-    """One keyword: its id in CLIP's vocabulary, the word, and its cosine with what was heard.
+    """One keyword: its id in that vocabulary, the word, and its cosine with what was heard.
 
     ``start_s`` and ``end_s``: where it was heard, in seconds; None where the encoder does not tell.
     """

@@ -72,7 +72,11 @@ def decompose(text: str) -> str:
 
 def split_words(text: str) -> list[str]:
     """Words of a normalised text, in order, without the blanks between them."""
+    return split_by(_WORD, text)
+
+
+def split_by(pattern: re.Pattern[str], text: str) -> list[str]:
+    """What ``pattern`` finds in ``text``, in which it sees letters beyond ASCII as ``a``, numbers as 0, others as !."""
     if text.isascii():
-        return _WORD.findall(text)
-    shape = text.translate(_CLASSES)
-    return [text[found.start() : found.end()] for found in _WORD.finditer(shape)]
+        return pattern.findall(text)
+    return [text[found.start() : found.end()] for found in pattern.finditer(text.translate(_CLASSES))]

@@ -7,10 +7,10 @@ never become the special ids, so that nobody can move the end of a query.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 from sayclip.errors import TextError
+from sayclip.text.merging import Merging
 from sayclip.text.normalise import normalise, split_words
 from sayclip.text.vocabulary import END_OF_WORD, byte_characters, read_merges
 
@@ -18,9 +18,6 @@ MAX_CHARACTERS = 10_000
 _CACHE_WORDS = 16_384
 _CACHED_CHARACTERS = 64
 _MIN_CONTEXT = 3
-# Keys of pairs and of queue entries are packed into one int: quicker to hash and to compare than tuples.
-_PAIR_SHIFT = 24
-_PLACE_SHIFT = 32
 
 
 class Tokenizer:
@@ -37,8 +34,7 @@ class Tokenizer:
         characters = byte_characters()
         tokens = list(characters.values())
         tokens += [token + END_OF_WORD for token in tokens]
-        merged = [first + second for first, second in merges]
-        tokens += merged
+        tokens += [first + second for first, second in merges]
         ids = {token: number for number, token in enumerate(tokens)}  # of a token made in two ways the later id counts
         self.context = context
         self.sot = len(tokens)
@@ -48,9 +44,7 @@ class Tokenizer:
         self._bytes = {character: value for value, character in characters.items()}
         self._first_id = [ids[characters[value]] for value in range(256)]
         self._last_id = [ids[characters[value] + END_OF_WORD] for value in range(256)]
-        pairs = [ids[first] << _PAIR_SHIFT | ids[second] for first, second in merges]
-        self._ranks = dict(zip(pairs, range(len(pairs)), strict=True))
-        self._merged = [ids[token] for token in merged]
+        self._merge = Merging(ids, merges)
         self._cache: dict[str, list[int]] = {}
 
     @classmethod
@@ -119,40 +113,3 @@ class Tokenizer:
                 self._cache.clear()
             self._cache[word] = ids
         return ids
-
-    def _merge(self, ids: list[int]) -> list[int]:
-        """Joins neighbours by rank, the leftmost of equal ranks first, in O(n log n)."""
-        ranks, merged = self._ranks, self._merged
-        queue: list[int] = []
-        for place in range(len(ids) - 1):
-            rank = ranks.get(ids[place] << _PAIR_SHIFT | ids[place + 1])
-            if rank is not None:
-                queue.append(rank << _PLACE_SHIFT | place)
-        if not queue:
-            return ids
-        heapify(queue)
-        end = len(ids)
-        following = list(range(1, end + 1))
-        previous = list(range(-1, end - 1))
-        mask = (1 << _PLACE_SHIFT) - 1
-        while queue:
-            entry = heappop(queue)
-            place, rank = entry & mask, entry >> _PLACE_SHIFT
-            right = following[place]
-            # An entry is stale when one of its two has since been merged away (-1) or changed.
-            if right == end or ids[place] < 0 or ranks.get(ids[place] << _PAIR_SHIFT | ids[right]) != rank:
-                continue
-            joined = ids[place] = merged[rank]
-            ids[right] = -1
-            right = following[place] = following[right]
-            if right != end:
-                previous[right] = place
-                rank_right = ranks.get(joined << _PAIR_SHIFT | ids[right])
-                if rank_right is not None:
-                    heappush(queue, rank_right << _PLACE_SHIFT | place)
-            left = previous[place]
-            if left >= 0:
-                rank_left = ranks.get(ids[left] << _PAIR_SHIFT | joined)
-                if rank_left is not None:
-                    heappush(queue, rank_left << _PLACE_SHIFT | left)
-        return [number for number in ids if number >= 0]

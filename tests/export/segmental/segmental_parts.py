@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sayclip.bundle.manifest import Manifest
+from sayclip_export.models.roberta import RobertaConfig
 from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
 from sayclip_export.models.segmental.detector import FLAT
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import TextConfig, TextTower
+from sayclip_export.models.text_side import TextSide
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint, write_speech_head
 
 WIDTH = 32
 SPEECH = SpeechConfig(width=WIDTH, layers=2, heads=4, hidden=48, head_heads=4, head_hidden=48, pools=2, embedding=16)
 TEXT = TextConfig(60, width=24, layers=2, heads=4, hidden=48, context=20, embedding=16)
+ROBERTA = RobertaConfig(60, width=24, layers=2, heads=4, hidden=48, positions=24, embedding=16)
 CONFIG = HeadConfig(WIDTH, TEXT, hidden=48, keywords=3, slots=12, layers=1, segment_hidden=48)
 # Every kind, and what a segmental head may have besides.
 VARIANTS = {
@@ -31,6 +34,7 @@ VARIANTS = {
     "cif": ("cif", CONFIG),
     "segmental": ("segmental", CONFIG),
     "quantised": ("segmental", replace(CONFIG, vocabulary="quantise", detector=8)),
+    "roberta": ("segmental", replace(CONFIG, text=ROBERTA)),
 }
 Floats = NDArray[np.float64]
 
@@ -40,10 +44,15 @@ def text_tower() -> TextTower:
     return TextTower(TEXT).eval()
 
 
+def text_side(config: HeadConfig) -> TextSide:
+    torch.manual_seed(7)
+    return config.text.build().eval()
+
+
 def head(variant: str) -> Any:
     kind, config = VARIANTS[variant]
     torch.manual_seed(1)
-    return build_head(kind, config, text_tower())
+    return build_head(kind, config, text_side(config))
 
 
 def encoder(variant: str) -> SegmentalSpeech:

@@ -44,7 +44,7 @@ def test_equals_torch_at_any_batch_and_length(variant: str, graph: Graph) -> Non
     require(verify(path, made, feeds, made.outputs), path)
 
 
-@pytest.mark.parametrize("variant", ["segmental", "quantised"])
+@pytest.mark.parametrize("variant", ["segmental", "quantised", "roberta"])
 def test_boundaries_are_the_same_to_the_bit(variant: str, graph: Graph) -> None:
     from sayclip.sessions.onnxruntime import OnnxRuntimeSession
 

@@ -20,7 +20,8 @@ from sayclip_export.speechclip_export import wave_feed
 
 
 def write(path: Path, variant: str = "segmental") -> SpeechHeadCheckpoint:
-    checkpoint = SpeechHeadCheckpoint(encoder(variant), "some-space", "by hand", trim=variant != "cif")
+    words = {number: f"word{number}" for number in range(3, 60)} if variant == "roberta" else {}
+    checkpoint = SpeechHeadCheckpoint(encoder(variant), "some-space", "by hand", trim=variant != "cif", words=words)
     write_speech_head(path, checkpoint)
     return checkpoint
 
@@ -38,6 +39,7 @@ def test_what_is_written_is_read(variant: str, tmp_path: Path) -> None:
     read = read_speech_head(path)
     assert (read.space, read.history, read.trim) == ("some-space", "by hand", variant != "cif")
     assert len(read.sha256) == 64
+    assert read.words == checkpoint.words
     assert (read.speech.kind, read.speech.head.config) == (VARIANTS[variant][0], VARIANTS[variant][1])
     feed = feeds_as_tensors(wave_feed(random_waves(9000, 4000)))
     with torch.no_grad():
@@ -133,6 +135,64 @@ def test_a_file_at_odds_with_itself_is_refused(change: Any, message: str, file: 
     assert str(file) in str(raised.value)
     assert "\n" not in str(raised.value)
     assert raised.value.remedy
+
+
+def worded(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Tensor], dict[str, str]], None]:
+    """``words`` otherwise."""
+
+    def changed(tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        words = json.loads(metadata["words"])
+        change(words)
+        metadata["words"] = json.dumps(words)
+
+    return changed
+
+
+BRIDGE, BARRED = "head.reader.to_space.weight", "head.reader.barred"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, m: m.pop("words"), "words is no JSON object"),
+        (lambda t, m: m.update(words="[]"), "words is no JSON object"),
+        (worded(lambda w: w.pop("17")), "the word of token 17 is 'None', wanted one that shows"),
+        (worded(lambda w: w.update({"17": "a\nb"})), "the word of token 17 is"),
+        (worded(lambda w: w.update({"17": " "})), "the word of token 17 is ' '"),
+        (worded(lambda w: w.update({"17": 5})), "the word of token 17 is"),
+        (with_tensor(BARRED, torch.zeros(60)), "the word of token 0 is 'None'"),
+        (lambda t, m: t.pop(BRIDGE), f"lacks {BRIDGE}"),
+        (with_tensor(BRIDGE, torch.zeros(8, 24)), rf"{BRIDGE} has the shape \[8, 24\], wanted \[16, 24\]"),
+        (with_tensor(TABLE, torch.ones(60, 24)), "the token table is not the one"),
+        (configured("head", "text", "kind", value="bert"), "kind is 'bert', wanted 'clip' or 'roberta'"),
+        (configured("head", "text", "kind", value=None), "context is None, wanted a whole number"),
+        (configured("head", "text", "width", value=32), r"wanted \[\d*, ?32\]|wanted \[32"),
+        (configured("head", "text", "heads", value=5), "text width is 24 for 5 heads"),
+        (configured("head", "text", "positions", value=4), "positions is 4, wanted at least 5"),
+        (configured("head", "text", "positions", value=15), "slots is 12, wanted 1 to 11, what the text side can read"),
+        (configured("head", "text", "positions", value=10**6), "positions is 1000000, wanted a whole number from 1 to"),
+        (configured("head", "text", "start", value=60), "start is 60, wanted a row of 60"),
+        (configured("head", "text", "end", value=0), "wanted three rows"),
+        (configured("head", "text", "padding", value=-1), "padding is -1, wanted a whole number from 0"),
+    ],
+)
+def test_a_file_on_a_roberta_is_guarded_as_well(change: Any, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "head.safetensors"
+    write(file, "roberta")
+    changed(file, change)
+    with pytest.raises(CheckpointError, match=message) as raised:
+        read_speech_head(file)
+    assert str(file) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_head_that_may_say_what_has_no_word_is_not_written(tmp_path: Path) -> None:
+    words = {number: "word" for number in range(3, 59)}
+    with pytest.raises(ValueError, match="may choose ids without a word"):
+        write_speech_head(
+            tmp_path / "h.safetensors", SpeechHeadCheckpoint(encoder("roberta"), "space", "", words=words)
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_widths_that_no_tower_can_have_are_refused(file: Path) -> None:

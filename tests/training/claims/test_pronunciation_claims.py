@@ -15,12 +15,15 @@ from PIL import Image
 
 from sayclip.cli.main import main
 from sayclip.library.sounds_like import SOUND_SHARE, factors
-from sayclip_training.claims.pronunciation import jobs, page
+from sayclip_training.claims import results
+from sayclip_training.claims.pronunciation import page
 from sayclip_training.claims.pronunciation.arms import trials
 from sayclip_training.claims.pronunciation.asking import CHOOSING, halved
 from sayclip_training.claims.pronunciation.retrieval import EITHER, Bank, compare
-from sayclip_training.claims.pronunciation.summary import KINDS, best_share, by_arm, claims
+from sayclip_training.claims.pronunciation.study import STUDY
+from sayclip_training.claims.pronunciation.summary import KINDS, best_share, claims
 from sayclip_training.claims.pronunciation.translations import CROSSED, VOICES, crossed, write_captions
+from sayclip_training.claims.study import by_arm
 from sayclip_training.claims.testbed import KEPT_OUT, LEARNT, Spelling, open_testbed
 from sayclip_training.demo_data import names
 from sayclip_training.demo_data.pictures import FONT
@@ -37,7 +40,7 @@ needs_data = pytest.mark.skipif(not all(HAVE) and "CI" not in os.environ, reason
 
 @pytest.fixture(scope="module")
 def published() -> list[dict[str, Any]]:
-    return jobs.read(RESULTS)
+    return results.read(STUDY, RESULTS)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_the_page_and_its_pictures_come_from_the_jsons(performed: Path) -> None:
     assert "$" not in text
     again = performed / "again" / "page.md"
     again.parent.mkdir()
-    page.write(jobs.read(performed / "results"), again)
+    page.write(results.read(STUDY, performed / "results"), again)
     assert again.read_text(encoding="utf-8") == text
     for name in ("map", "found", "share"):
         assert (again.parent / f"page-{name}.png").read_bytes() == (performed / f"page-{name}.png").read_bytes()

@@ -15,6 +15,7 @@ from sayclip_training.testbed.misspellings import LEVELS
 
 _REMEDY = "make it with `sayclip train demo-data --out DIR`"
 LEARNT, KEPT_OUT = "learnt", "kept out"  # whether training has the word; what only evaluates is neither
+SPEECH = "speech.tsv"
 _PARTS = {"train": LEARNT, "word": KEPT_OUT}
 
 
@@ -44,6 +45,11 @@ class TestBed:
     def captions(self) -> Path:
         """The table of captions."""
         return self.folder / "captions.tsv"
+
+    @property
+    def speech(self) -> Path:
+        """The table of recordings."""
+        return self.folder / SPEECH
 
     def same(self) -> dict[str, list[int]]:
         """The rows of all pictures with a name, by the name in small letters."""
@@ -92,17 +98,23 @@ def misspelt(level: int) -> str:
     return f"misspelt, {level} changed"
 
 
-def open_testbed(folder: Path) -> TestBed:
-    """Read the test bed in ``folder``. Raises InputError for one that is not there or is not whole."""
+def open_testbed(folder: Path, also: Sequence[str] = ()) -> TestBed:
+    """Read the test bed in ``folder``; ``also``: files to hold against their hashes besides those that are read.
+
+    Raises InputError for one that is not there or is not whole.
+    """
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-        hashes = {name: about["sha256"][name] for name in ("captions.tsv", "words.json")}
+        hashes = {name: about["sha256"][name] for name in ("captions.tsv", "words.json", *also)}
         names, files = [word["name"] for word in words], [word["file"] for word in words]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no finished test bed ({error})", _REMEDY) from error
     for name, wanted in hashes.items():
-        seen = sha256_of(folder / name)
+        try:
+            seen = sha256_of(folder / name)
+        except OSError as error:
+            raise InputError(f"{folder / name} cannot be read ({error.strerror})", _REMEDY) from error
         if seen != wanted:
             raise InputError(f"{folder / name} has sha256 {seen[:12]}, about.json says {wanted[:12]}", _REMEDY)
     split = {(row["file"], row["caption"]): row["split"] for row in _table(folder / "captions.tsv")}

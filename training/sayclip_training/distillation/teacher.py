@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import sayclip
-from sayclip.bundle.entries import TextPreprocessing
+from sayclip.bundle.entries import PicturePreprocessing, TextPreprocessing
 from sayclip.bundle.files import verify_files
 from sayclip.bundle.find import demo_folder
 from sayclip.bundle.manifest import FILE, Manifest
@@ -92,22 +93,12 @@ def _of_checkpoint(checkpoint: ClipCheckpoint) -> Teacher:
         checkpoint.merges.write(path)
         tokenizer = Tokenizer.from_file(path, context=tower.config.context)
         vocabulary = path.read_text(encoding="utf-8")
-    how = PictureSettings(settings.size, settings.mean, settings.std, settings.resample, settings.resize)
-
-    def see(paths: Sequence[Path]) -> NDArray[np.float32]:
-        rows = []
-        with torch.inference_mode():
-            for start in range(0, len(paths), AT_ONCE):
-                pixels = np.stack([read_picture(path, how) for path in paths[start : start + AT_ONCE]])
-                rows.append(checkpoint.image(torch.from_numpy(pixels)).numpy())
-        return np.concatenate(rows)
-
     identity = [checkpoint.weights_sha256, json.dumps(checkpoint.text_config.to_dict()), vocabulary]
     return Teacher(
         *(checkpoint.name, checkpoint.layout, cache.digest(identity), space_id(checkpoint), tower.config.embedding),
         unit=False,
         read=reader(tower, tokenizer),
-        see=see,
+        see=seeing(checkpoint.image, settings),
         seen_by=cache.digest([checkpoint.weights_sha256, json.dumps(asdict(settings))]),
         tower=tower,
         sizes=tower.config,
@@ -155,6 +146,21 @@ def _of_bundle(folder: Path) -> Teacher:
         sizes=_sizes(sizes, manifest.width, how.context) if tower is None else tower.config,
         tokenizer=tokenizer,
     )
+
+
+def seeing(tower: nn.Module, how: PicturePreprocessing) -> See:
+    """What the image ``tower`` makes of pictures that are prepared as ``how`` says."""
+    settings = PictureSettings(how.size, how.mean, how.std, how.resample, how.resize)
+
+    def see(paths: Sequence[Path]) -> NDArray[np.float32]:
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(paths), AT_ONCE):
+                pixels = np.stack([read_picture(path, settings) for path in paths[start : start + AT_ONCE]])
+                rows.append(tower(torch.from_numpy(pixels)).numpy())
+        return np.concatenate(rows)
+
+    return see
 
 
 def reader(tower: TextTower, tokenizer: Tokenizer) -> Read:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sayclip.cli.search import positive, share
 from sayclip.errors import InputError
 from sayclip_training.arguments import natural
+
+if TYPE_CHECKING:
+    from sayclip_training.heads.sides import Sides
 
 HEADS = ("segmental", "parallel", "cascaded", "hybrid", "cif")
 VOCABULARIES = ("none", "regularise", "quantise")
@@ -21,8 +24,8 @@ def add(recipes: Any) -> None:
         "speech",
         help="a head on a frozen speech encoder, learnt from recordings and pictures; resumes where it stopped",
         description="Learn a head that brings the frames of a frozen speech encoder into the space of a frozen CLIP, "
-        "from pairs of recordings and pictures, without transcripts. `sayclip export head` adds the file that is "
-        "written to a bundle of that CLIP.",
+        "or of a DINO by way of a RoBERTa, from pairs of recordings and pictures, without transcripts. `sayclip export "
+        "head` adds the file that is written to a bundle of that space.",
     )
     parser.add_argument("--head", choices=HEADS, default="segmental", help="default segmental")
     parser.add_argument(
@@ -33,8 +36,14 @@ def add(recipes: Any) -> None:
         help="a table separated by tabs with a header: speech (or file) and picture, relative to it; it may have split "
         "(train, validation, others), and caption and words ([[word, start, end], …] in s) to evaluate by",
     )
-    parser.add_argument("--clip", default="demo", help="as in `sayclip train pronunciation` (default demo)")
-    parser.add_argument("--speech", metavar="BUNDLE", help="whose speech encoder hears (default: --clip)")
+    parser.add_argument("--clip", help="as in `sayclip train pronunciation` (default demo)")
+    parser.add_argument(
+        "--text-side", type=Path, metavar="DIR", help="in place of --clip: a RoBERTa, as transformers saves it, …"
+    )
+    parser.add_argument("--image-side", type=Path, metavar="DIR", help="… and a DINO, whose space the head is for")
+    parser.add_argument(
+        "--speech", metavar="BUNDLE", help="whose speech encoder hears (default: --clip, or demo without it)"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.safetensors", help="the file to write")
     parser.add_argument(
         "--audio-only", action="store_true", help="from recordings of the same picture, which is not seen"
@@ -63,6 +72,21 @@ def add(recipes: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _sides(arguments: argparse.Namespace) -> Sides | None:
+    """The text side and the image side that are named in place of a CLIP; None where neither is."""
+    from sayclip_training.heads import sides
+
+    text, image = arguments.text_side, arguments.image_side
+    if text is None and image is None:
+        return None
+    if text is None or image is None:
+        given, lacks = ("--image-side", "--text-side") if text is None else ("--text-side", "--image-side")
+        raise InputError(f"{given} is given without {lacks}", "give both, or --clip, which has both")
+    if arguments.clip is not None:
+        raise InputError("--clip is given along with --text-side and --image-side", "give one or the other")
+    return sides.of_folders(text.expanduser(), image.expanduser())
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Train, and say what came of it."""
     import torch
@@ -86,8 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     work = (arguments.work or out.with_suffix(".work")).expanduser()
     kept = (arguments.cache or work).expanduser()
-    speech = arguments.speech or arguments.clip
-    material = recipe.gather(arguments.clip, speech, arguments.pairs.expanduser(), kept, unfreeze=arguments.unfreeze)
+    clip = arguments.clip or "demo"
+    sides, speech = _sides(arguments) or clip, arguments.speech or clip
+    material = recipe.gather(sides, speech, arguments.pairs.expanduser(), kept, unfreeze=arguments.unfreeze)
     for line in material.lines:
         print(one_line(line), file=sys.stderr, flush=True)
     trained = recipe.train_head(material, settings, work)

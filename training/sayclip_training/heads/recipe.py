@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache as cached
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,11 @@ from torch import nn
 
 import sayclip
 from sayclip.cli.output import Progress
-from sayclip.errors import InputError, TextError
-from sayclip.text.tokenizer import Tokenizer
 from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
 from sayclip_export.models.segmental.encoder import seconds
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
 from sayclip_training import workfolder
 from sayclip_training.distillation import cache
-from sayclip_training.distillation.teacher import Teacher, open_teacher
 from sayclip_training.heads import features
 from sayclip_training.heads.batches import Batches
 from sayclip_training.heads.examination import Examination
@@ -40,6 +36,7 @@ from sayclip_training.heads.listener import Listener, open_listener
 from sayclip_training.heads.pairs import SHOWN, TRAIN, VALIDATION, Pairs, read_pairs
 from sayclip_training.heads.pictures import look
 from sayclip_training.heads.settings import Settings
+from sayclip_training.heads.sides import Sides, of_clip
 from sayclip_training.loop import decayed, run
 
 NAME = "speech"
@@ -66,7 +63,7 @@ class Material:
     ``live``: the speech encoder learns too, each time anew; ``heard`` is then log-mel and not its frames.
     """
 
-    teacher: Teacher
+    teacher: Sides
     listener: Listener
     pairs: Pairs
     heard: Features
@@ -88,17 +85,15 @@ class Material:
         return [name for name in dict.fromkeys(pair.split for pair in self.pairs.rows) if name != TRAIN]
 
 
-def gather(clip: str, speech: str, table: Path, kept: Path, *, unfreeze: bool = False) -> Material:
+def gather(clip: str | Sides, speech: str, table: Path, kept: Path, *, unfreeze: bool = False) -> Material:
     """Read ``table``, hear its recordings and see its pictures, as far as ``kept`` has not got that already.
 
-    ``unfreeze``: for a speech encoder that learns too. Raises InputError for a table of no use or a CLIP that cannot
-    teach, and whatever opening the encoders raises.
+    ``clip``: whose both sides heads are learnt between, see ``of_clip``, or these sides themselves. ``unfreeze``: for a
+    speech encoder that learns too. Raises InputError for a table of no use or a CLIP that cannot teach, and whatever
+    opening the encoders raises.
     """
     pairs = read_pairs(table)
-    teacher, listener = open_teacher(clip), open_listener(speech)
-    if teacher.tower is None or teacher.see is None:
-        lacks = "whose weights are not known" if teacher.tower is None else "without an image encoder"
-        raise InputError(f"{teacher.name} is a CLIP {lacks}", "name another with --clip")
+    teacher, listener = of_clip(clip) if isinstance(clip, str) else clip, open_listener(speech)
     with Progress("recordings") as bar:
         names = [pair.speech for pair in pairs.rows]
         heard = features.extract(pairs.folder, names, listener.source(live=unfreeze), kept, bar)
@@ -108,7 +103,7 @@ def gather(clip: str, speech: str, table: Path, kept: Path, *, unfreeze: bool = 
     place = {file: number for number, file in enumerate(seen.names)}
     meaning = np.array([place.get(pair.picture, -1) for pair in pairs.rows])
     exam = Examination(
-        *(heard, pairs.rows, seen.embeddings, meaning, cached(partial(_tokens, teacher.tokenizer))),
+        *(heard, pairs.rows, seen.embeddings, meaning, teacher.tokens),
         partial(_seconds, listener),
     )
     lost = heard.broken | seen.broken
@@ -125,10 +120,11 @@ def gather(clip: str, speech: str, table: Path, kept: Path, *, unfreeze: bool = 
 def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     """Learn one head; ``work`` holds what resumes.
 
-    Raises InputError for too few pairs and TrainingError for a ``work`` of another run or a loss that is no number.
+    Raises InputError for too few pairs or too many units, and TrainingError for a ``work`` of another run or a loss
+    that is no number.
     """
     teacher, listener = material.teacher, material.listener
-    assert teacher.tower is not None
+    teacher.require_room({"slots": settings.slots, "keywords": HeadConfig.keywords})
     learnt, checked = material.rows(TRAIN), material.rows(VALIDATION)
     batches = Batches(learnt, material.meaning.tolist(), settings.batch, settings.seed, twins=settings.audio_only)
     names = [pair.speech for pair in material.pairs.rows]
@@ -154,8 +150,9 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     )
     head = build_head(settings.head, config, teacher.tower)
     known = {token for row in learnt for token in material.exam.tokens(material.pairs.rows[row].caption)}
-    if known and head.reader is not None:  # SpeechCLIP's reduced vocabulary
-        head.reader.bar(set(range(teacher.tower.config.vocabulary)) - known)
+    sayable = known or set(teacher.words)  # of what is known, SpeechCLIP's reduced vocabulary
+    if sayable and head.reader is not None:
+        head.reader.bar(set(range(teacher.tower.config.vocabulary)) - sayable)
     learner = Learner(head, teacher.width)
     speech = SegmentalSpeech(listener.tower, head, frozen=not material.live)
     modules: dict[str, nn.Module] = {"learner": learner}
@@ -205,15 +202,8 @@ def checkpoint(material: Material, settings: Settings, trained: Trained) -> Spee
     if material.live:
         made["unfreeze"] = True
     history = json.dumps({**made, "measures": rounded})
-    return SpeechHeadCheckpoint(trained.speech, material.teacher.space, history, trim=False)
-
-
-def _tokens(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of ``text``; none where there is no text, as captions need not be there, or one that cannot be read."""
-    try:
-        return tokenizer.encode(text)[1:-1]
-    except TextError:
-        return []
+    teacher = material.teacher
+    return SpeechHeadCheckpoint(trained.speech, teacher.space, history, trim=False, words=teacher.words)
 
 
 def _seconds(listener: Listener, edges: torch.Tensor, count: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from sayclip_export.models.text import TextConfig
+from sayclip_export.models.text_side import TextSizes
 
 KINDS = ("parallel", "cascaded", "hybrid", "cif", "segmental")
 VOCABULARIES = ("none", "regularise", "quantise")
@@ -12,7 +12,7 @@ VOCABULARIES = ("none", "regularise", "quantise")
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """A head on frames of ``width`` in front of the tower ``text``, whose ``embedding`` is the width of the space.
+    """A head on frames of ``width`` in front of the text side ``text``, whose ``embedding`` is the width of the space.
 
     parallel, cascaded, hybrid, cif: an attention block of ``heads`` with a feed-forward part of ``hidden``; 0 leaves
     that out, as SpeechCLIP's cascaded branch does. cascaded, hybrid: ``keywords`` of them. cif, segmental: at most
@@ -24,7 +24,7 @@ class HeadConfig:
     """
 
     width: int
-    text: TextConfig
+    text: TextSizes
     heads: int = 4
     hidden: int = 768
     keywords: int = 8
@@ -42,10 +42,10 @@ class HeadConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        most = self.text.context - 2  # start and end of text
+        most = self.text.units
         for name in ("slots", "keywords"):
             if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 to {most}, what the text tower can read")
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 to {most}, what the text side can read")
         for what, width, heads in (("width", self.width, self.heads), ("text width", self.text.width, self.text.heads)):
             if width % heads:
                 raise ValueError(f"{what} is {width} for {heads} heads, wanted a multiple")

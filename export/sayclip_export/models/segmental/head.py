@@ -1,4 +1,4 @@
-"""The segmental head: detector, means of segments, a small transformer over these, and the frozen text tower.
+"""The segmental head: detector, means of segments, a small transformer over these, and the frozen text side.
 
 After the abstracts of Bhati et al. (Interspeech 2023; arXiv 2309.04628): a sequence of word-like units goes into CLIP's
 pretrained text encoder as word embeddings, past the token table. What lies between is ours.
@@ -17,7 +17,7 @@ from sayclip_export.models.segmental.heard import Heard
 from sayclip_export.models.segmental.pooling import pool
 from sayclip_export.models.segmental.precision import single
 from sayclip_export.models.segmental.units import UnitReader
-from sayclip_export.models.text import TextTower
+from sayclip_export.models.text_side import TextSide
 
 
 class SegmentalHead(nn.Module):
@@ -29,7 +29,7 @@ class SegmentalHead(nn.Module):
     When training with a vocabulary, ``attended`` f32 [B,K,W_t] too, see ``Read``.
     """
 
-    def __init__(self, config: HeadConfig, text: TextTower | None = None) -> None:
+    def __init__(self, config: HeadConfig, text: TextSide | None = None) -> None:
         super().__init__()
         self.config = config
         self.detector = nn.Linear(config.width, config.detector, bias=False) if config.detector else None

@@ -20,16 +20,16 @@ from sayclip_export.models.segmental.precision import single
 from sayclip_export.models.segmental.units import UnitReader
 from sayclip_export.models.speechclip.attention import AttentionNorm, EncoderLayer
 from sayclip_export.models.speechclip.cif import Cif, Slots
-from sayclip_export.models.text import TextTower
+from sayclip_export.models.text_side import TextSide
 
 SLOW = -2.0  # bias of CIF's weights before training: a frame brings an eighth of a unit, so 30 ms a quarter second
 
 
-def build_head(kind: str, config: HeadConfig, text: TextTower | None = None) -> BranchHead | SegmentalHead:
+def build_head(kind: str, config: HeadConfig, text: TextSide | None = None) -> BranchHead | SegmentalHead:
     """A head of ``kind``, one of ``KINDS``, for training or to load weights into.
 
-    ``text``: the frozen text tower of the space, of the sizes ``config.text``, whose weights are copied; without it
-    that tower is random. Raises ValueError for another kind.
+    ``text``: the frozen text side, of the sizes ``config.text``, whose weights are copied; without it that is random.
+    Raises ValueError for another kind, or a text side of other sizes.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, wanted one of {', '.join(KINDS)}")
@@ -44,7 +44,7 @@ class BranchHead(nn.Module):
     training keywords, ``attended``, see ``Read``.
     """
 
-    def __init__(self, kind: str, config: HeadConfig, text: TextTower | None = None) -> None:
+    def __init__(self, kind: str, config: HeadConfig, text: TextSide | None = None) -> None:
         super().__init__()
         self.kind, self.config = kind, config
         width, heads = config.width, config.heads

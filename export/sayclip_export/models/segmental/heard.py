@@ -12,7 +12,7 @@ from torch import Tensor
 class Heard:
     """Embeddings f32 [B,D], not normalised, and the units behind one of them; None for what a head does not have.
 
-    ``parallel``: from the frames directly; ``cascaded``: read from units by the text tower. ``units`` f32 [B,K,W_t]
+    ``parallel``: from the frames directly; ``cascaded``: read from units by the text side. ``units`` f32 [B,K,W_t]
     before they are snapped to rows of the token table. ``ids`` i32 [B,K] and ``scores`` f32 [B,K]: row of the highest
     cosine and that cosine. ``count`` i32 [B]: how many of the K there are, None for all; past it ids and scores are 0
     and units mean nothing. ``edges`` f32 [B,K+1] in frames: unit k lies between edges k and k + 1; past the last they

@@ -6,9 +6,8 @@ Both take queries [B,Q,W] that are rows of the keys [B,T,W], so that only the ro
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 
-from sayclip_export.models.layers import Attention
+from sayclip_export.models.layers import Attention, PostNorm
 
 
 class AttentionNorm(nn.Module):
@@ -22,20 +21,16 @@ class AttentionNorm(nn.Module):
         return self.norm(queries + self.attention(queries, keys, mask))
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(PostNorm):
     """One post-norm transformer layer and a further LayerNorm (``TransformerEncoder``, the parallel branch)."""
 
     def __init__(self, width: int, heads: int, hidden: int, eps: float) -> None:
-        super().__init__()
-        self.attention = Attention(width, heads)
-        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.norm1, self.norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
+        super().__init__(width, heads, hidden, eps)
         self.norm = nn.LayerNorm(width)
 
     def layer(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Without the last norm."""
-        x = self.norm1(queries + self.attention(queries, keys, mask))
-        return self.norm2(x + self.linear2(gelu(self.linear1(x))))
+        return super().forward(queries, keys, mask)
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         return self.norm(self.layer(queries, keys, mask))

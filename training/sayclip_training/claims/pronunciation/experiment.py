@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sayclip_export.readers.pronunciation import read_pronunciation
-from sayclip_training import whole
 from sayclip_training.claims.pronunciation import phonemes, precision, translations
-from sayclip_training.claims.pronunciation.arms import Trial
+from sayclip_training.claims.pronunciation.arms import trials
 from sayclip_training.claims.pronunciation.asking import Asking, halved
-from sayclip_training.claims.testbed import LEARNT, TestBed, misspelt
+from sayclip_training.claims.results import Stopwatch, file_name, machine
+from sayclip_training.claims.study import Place, Say
+from sayclip_training.claims.testbed import LEARNT, misspelt
 from sayclip_training.distillation.recipe import train_pronunciation
 from sayclip_training.distillation.teacher import open_teacher
 
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where things are: the test bed, the teacher's name, and the folder of what resumes."""
-
-    testbed: TestBed
-    clip: str
-    work: Path
-
-
-def run(name: str, trial: Trial, seed: int, place: Place, say: Callable[[str], None]) -> dict[str, Any]:
-    """Train ``trial`` with ``seed`` and measure it; the content of its JSON."""
-    began, busy = time.monotonic(), time.process_time()
-    testbed, kept = place.testbed, place.work / "kept"
+def run(name: str, seed: int, place: Place, say: Say) -> dict[str, Any]:
+    """Train the arm ``name`` with ``seed`` and measure it; the content of its JSON."""
+    watch, trial = Stopwatch(), trials(place.steps)[name]
+    testbed, kept = place.testbed, place.kept
     out = place.work / f"{file_name(name, seed)}.safetensors"
     settings = replace(trial.settings, seed=seed)
     captions = [str(testbed.captions)]
@@ -46,7 +31,7 @@ def run(name: str, trial: Trial, seed: int, place: Place, say: Callable[[str], N
     trained = train_pronunciation(
         place.clip, captions, out, out.with_suffix(".work"), settings, kept=kept, say_line=say
     )
-    learning = time.monotonic() - began
+    watch.learnt()
     asking = Asking(read_pronunciation(out), open_teacher(place.clip), testbed, kept)
     found = {
         "format": FORMAT,
@@ -67,43 +52,8 @@ def run(name: str, trial: Trial, seed: int, place: Place, say: Callable[[str], N
     }
     if trial.int8:
         found["int8"] = _int8(out, asking)
-    found["seconds"] = {
-        "training": round(learning, 1),
-        "everything": round(time.monotonic() - began, 1),
-        "processor": round(time.process_time() - busy, 1),
-    }
+    found["seconds"] = watch.seconds()
     return found
-
-
-def file_name(arm: str, seed: int) -> str:
-    """The name of the files of an experiment, without an ending."""
-    return f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
-
-
-def write(found: dict[str, Any], path: Path) -> None:
-    """Write the JSON of an experiment to ``path``, a line for each part of each field, whole or not at all."""
-    lines = []
-    for key, value in found.items():
-        parts = value.items() if isinstance(value, dict) else ()
-        inner = [f"  {json.dumps(name)}: {json.dumps(part, ensure_ascii=False)}" for name, part in parts]
-        text = "{\n" + ",\n".join(inner) + "\n }" if inner else json.dumps(value, ensure_ascii=False)
-        lines.append(f" {json.dumps(key)}: {text}")
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    whole.write(path, lambda target: target.write_text(text, encoding="utf-8"))
-
-
-def machine() -> dict[str, Any]:
-    """What it ran on."""
-    from sayclip.sessions import cpu
-
-    return {
-        "architecture": platform.machine(),
-        "instructions": " ".join(cpu.features()),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
 
 
 def _int8(trained: Path, asking: Asking) -> dict[str, Any]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sayclip_training import whole
+from sayclip_training.claims.figures import BLUE, DARK, GREEN, GREY, INK, ORANGE, PURPLE, bare, write
 from sayclip_training.claims.pronunciation.arms import MAIN, RANDOM
-from sayclip_training.claims.pronunciation.summary import Arms, Result, best_share, gain, kinds
+from sayclip_training.claims.pronunciation.summary import best_share, gain, kinds
 from sayclip_training.claims.spread import over
+from sayclip_training.claims.study import Arms, Result
 from sayclip_training.claims.testbed import LEARNT
 
-SOUND, TEXT, BOTH, GREY, INK = "#1f5fa8", "#e08214", "#3a7d44", "#8d8d8d", "#222222"
-_DPI = 130
+SOUND, TEXT, BOTH = BLUE, ORANGE, GREEN
 
 
 def draw(arms: Arms, folder: Path, stem: str) -> list[Path]:
@@ -21,20 +21,10 @@ def draw(arms: Arms, folder: Path, stem: str) -> list[Path]:
     made = []
     main = arms.get(MAIN, [])
     if main:
-        made.append(_write(folder / f"{stem}-map.png", (10, 8.4), lambda figure: _map(figure, arms)))
-        made.append(_write(folder / f"{stem}-found.png", (9, 4.2), lambda figure: _found(figure, main)))
-        made.append(_write(folder / f"{stem}-share.png", (9, 4.2), lambda figure: _shares(figure, main)))
+        made.append(write(folder / f"{stem}-map.png", (10, 8.4), lambda figure: _map(figure, arms)))
+        made.append(write(folder / f"{stem}-found.png", (9, 4.2), lambda figure: _found(figure, main)))
+        made.append(write(folder / f"{stem}-share.png", (9, 4.2), lambda figure: _shares(figure, main)))
     return made
-
-
-def _write(path: Path, inches: tuple[float, float], fill: Callable[[Any], None]) -> Path:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=inches, layout="constrained")
-    fill(figure)
-    # Without the version and the date the same figures give the same file.
-    whole.write(path, lambda target: figure.savefig(target, format="png", dpi=_DPI, metadata={"Software": None}))
-    return path
 
 
 def _map(figure: Any, arms: Arms) -> None:
@@ -71,13 +61,13 @@ def _found(figure: Any, main: Sequence[Result]) -> None:
     axis.set_xticks(range(len(asked)), asked, fontsize=9)
     axis.set_ylabel("R@10, %", fontsize=9.5)
     axis.set_ylim(0, 112)
-    _bare(axis)
+    bare(axis)
     axis.legend(frameon=False, fontsize=9, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     axis.set_title("Names that were learnt, spelled in five ways", fontsize=12, color=INK)
 
 
 def _shares(figure: Any, main: Sequence[Result]) -> None:
-    colours = ("#1f5fa8", "#e08214", "#3a7d44", "#a83a6b", "#6b6b6b")
+    colours = (BLUE, ORANGE, GREEN, PURPLE, DARK)
     axes = figure.subplots(1, 2, sharey=True)
     for axis, way, label in zip(axes, ("either", "added"), ("the nearer of both", "the sum of both"), strict=True):
         shares = list(main[0]["retrieval"]["clean"][LEARNT][way])
@@ -88,16 +78,8 @@ def _shares(figure: Any, main: Sequence[Result]) -> None:
         axis.axhline(0, color=GREY, linewidth=1)
         axis.set_title(label, fontsize=10.5, color=INK)
         axis.set_xlabel("share of the sound", fontsize=9.5)
-        _bare(axis)
+        bare(axis)
     axes[0].set_ylabel("R@10 less the better one's, points", fontsize=9.5)
     axes[0].set_ylim(-8, 3)
     axes[0].axvline(best_share(main), color=INK, linewidth=1, linestyle=":")
     axes[1].legend(frameon=False, fontsize=8.5)
-
-
-def _bare(axis: Any) -> None:
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    axis.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axis.set_axisbelow(True)
-    axis.tick_params(labelsize=9)

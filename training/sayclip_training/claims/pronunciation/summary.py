@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sayclip_training.claims.pronunciation.arms import LANGUAGES, MAIN, RANDOM
 from sayclip_training.claims.pronunciation.asking import CHOOSING
 from sayclip_training.claims.pronunciation.retrieval import EITHER
 from sayclip_training.claims.pronunciation.translations import VOICES
 from sayclip_training.claims.spread import Claim, Spread, at, over
+from sayclip_training.claims.study import Arms, Result
 from sayclip_training.claims.testbed import LEARNT, misspelt
 
 ONE, THREE = misspelt(1), misspelt(3)
 KINDS = ("clean", "homophones", misspelt(0), ONE, THREE)
 ORDERED, UNORDERED, MORE, SAME = 0.8, 0.3, 0.2, 0.01  # what is wanted
-Result = Mapping[str, Any]
-Arms = Mapping[str, Sequence[Result]]
-
-
-def by_arm(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The experiments of each arm."""
-    arms: dict[str, list[Result]] = {}
-    for result in results:
-        arms.setdefault(str(result["arm"]), []).append(result)
-    return arms
 
 
 def kinds(seeds: Sequence[Result], *parts: str) -> list[str]:

@@ -1,0 +1,1 @@
+"""Segmental SpeechCLIP's and SpeechCLIP's claims, measured with ``sayclip train speech``."""

@@ -1,0 +1,38 @@
+"""The arms that are compared: heads on the same frames, with the same data and the same training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sayclip_training.heads.settings import Settings
+
+MAIN = "segmental"
+PARALLEL, CASCADED, HYBRID, CIF = "parallel", "cascaded", "hybrid", "cif"
+REGULARISE, QUANTISE, AUDIO_ONLY = "segmental, regularise", "segmental, quantise", "segmental, audio only"
+VOCABULARIES = {"none": MAIN, "regularisation": REGULARISE, "quantisation": QUANTISE}
+_BASE = Settings()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``about`` it, in words, and how it is trained."""
+
+    about: str
+    settings: Settings
+
+
+def trials(steps: int | None = None) -> Mapping[str, Trial]:
+    """Every arm by its name, with its own number of steps or ``steps``."""
+    base = _BASE if steps is None else replace(_BASE, steps=steps)
+    segmental = replace(base, head="segmental")
+    return {
+        PARALLEL: Trial("one token attends to all frames, no units", replace(base, head="parallel")),
+        CASCADED: Trial("8 keywords, read by the text tower", replace(base, head="cascaded")),
+        HYBRID: Trial("both at once", replace(base, head="hybrid")),
+        CIF: Trial("as many keywords as integrate-and-fire makes", replace(base, head="cif")),
+        MAIN: Trial("means of detected segments, read past the token table", segmental),
+        REGULARISE: Trial("as segmental, units drawn towards the table", replace(segmental, vocabulary="regularise")),
+        QUANTISE: Trial("as segmental, units snapped to the table", replace(segmental, vocabulary="quantise")),
+        AUDIO_ONLY: Trial("as segmental, from recordings alone", replace(segmental, audio_only=True)),
+    }
