@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from sayclip.cli.main import main
 from sayclip_training import loop
 from sayclip_training.demo_data import names
 from sayclip_training.demo_data.pictures import FONT
-from sayclip_training.heads import recipe
+from sayclip_training.heads import boundaries, recipe
+
+sys.path.append(str(Path(__file__).parent))  # for helpers beside the tests
 
 DEMO = Path(__file__).resolve().parents[3] / "demo" / "sayclip_demo" / "bundle"
 Train = Callable[..., tuple[int, str, str]]
@@ -47,6 +50,12 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def short_lessons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Detectors that learn little: how much they can is for others to test."""
+    monkeypatch.setattr(boundaries, "STEPS", 8)
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_a_folder_of_another_run_is_refused(train: Train) -> None:
     assert train("--steps", 2)[0] == 0
     status, _, err = train("--steps", 2, "--threshold", 0.2)
     assert status != 0
-    assert "holds a run with threshold 0.05, this one has 0.2: name another folder with --work" in err
+    assert "holds a run with threshold None, this one has 0.2: name another folder with --work" in err
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import io
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +68,22 @@ def texts(folder: Path, kind: str, identity: str, keys: Sequence[str], make: Cal
         whole = "".join(line + "\n" for line in read)
         write(path, lambda target: target.write_text(whole, encoding="utf-8", newline="\n"))
     return read
+
+
+def keep_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write ``arrays`` to ``path``, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write(path, lambda target: target.write_bytes(buffer.getvalue()))
+
+
+def kept_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]] | None:
+    """The arrays ``names`` of ``path``; None where it is not there, or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def _load(path: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:

@@ -57,9 +57,27 @@ def add(recipes: Any) -> None:
     parser.add_argument(
         "--slots", type=positive, default=32, help="units at most (default 32); more are merged, with cif left out"
     )
-    parser.add_argument("--threshold", type=share, default=0.05, help="of the detector, 0 to 1 (default 0.05)")
-    parser.add_argument("--detector", type=natural, default=0, metavar="WIDTH", help="learnt projection, 0 for none")
+    parser.add_argument(
+        "--detector",
+        type=natural,
+        default=128,
+        metavar="WIDTH",
+        help="of the net before the detector, learnt from recordings alone (default 128); 0: frames as they are",
+    )
+    parser.add_argument(
+        "--unit-seconds",
+        type=float,
+        default=0.4,
+        metavar="S",
+        help="what a word takes in the mean, which tells the detector and cif how many to find (default 0.4)",
+    )
+    parser.add_argument(
+        "--threshold", type=share, help="of the detector, 0 to 1 (default: by which units take --unit-seconds)"
+    )
     parser.add_argument("--layers", type=natural, default=2, help="of the segment encoder (default 2)")
+    parser.add_argument(
+        "--hidden", type=natural, default=768, help="width of the feed-forward part of all heads but segmental"
+    )
     parser.add_argument("--steps", type=positive, default=3000, help="default 3000")
     parser.add_argument("--batch", type=positive, default=128, help="pairs a step (default 128)")
     parser.add_argument("--rate", type=share, default=1e-3, help="learning rate (default 0.001)")
@@ -89,6 +107,8 @@ def _sides(arguments: argparse.Namespace) -> Sides | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and say what came of it."""
+    from dataclasses import fields
+
     import torch
 
     from sayclip.cli.output import one_line, print_json
@@ -101,11 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{out} is to be written", "give it a name that ends in .safetensors")
     if out.is_dir() or not out.parent.is_dir():
         raise InputError(f"{out} is a folder, or in one that is not there", "name a file, such as head.safetensors")
-    settings = Settings(
-        *(arguments.head, arguments.vocabulary, arguments.audio_only, arguments.slots, arguments.threshold),
-        *(arguments.detector, arguments.layers, arguments.steps, arguments.batch, arguments.seed, arguments.rate),
-        arguments.dropout,
-    )
+    given = [field.name for field in fields(Settings) if hasattr(arguments, field.name)]
+    settings = Settings(**{name: getattr(arguments, name) for name in given})
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     work = (arguments.work or out.with_suffix(".work")).expanduser()

@@ -7,10 +7,8 @@ that the encoder tells apart.
 
 from __future__ import annotations
 
-import functools
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,6 @@ from sayclip.bundle.files import sha256_of
 from sayclip.errors import AudioError, NoSpeechError
 from sayclip.inputs.audio import AudioSettings, read_audio
 from sayclip_export.models.speech import SpeechTower
-from sayclip_training import whole
 from sayclip_training.augment import validity
 from sayclip_training.distillation import cache
 
@@ -113,7 +110,7 @@ def extract(
         part = _load(path, width, len(some))
         if part is None:
             part = _hear([folder / name for name in some], width, source.hear)
-            whole.write(path, functools.partial(_save, part))
+            cache.keep_arrays(path, vars(part))
         frames.append(part.frames)
         counts += part.counts.tolist()
         seconds += part.seconds.tolist()
@@ -153,17 +150,10 @@ def _hear(paths: Sequence[Path], width: int, hear: Hear) -> _Part:
     )
 
 
-def _save(part: _Part, path: Path) -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, **vars(part))
-    path.write_bytes(buffer.getvalue())
-
-
 def _load(path: Path, width: int, count: int) -> _Part | None:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            part = _Part(**{name: data[name] for name in ("frames", "counts", "seconds", "broken", "why")})
-    except (OSError, ValueError, KeyError, EOFError):
+    found = cache.kept_arrays(path, [field.name for field in fields(_Part)])
+    if found is None:
         return None
+    part = _Part(**found)
     good = part.frames.shape == (int(part.counts.sum()), width) and len(part.counts) == count
     return part if good and bool(np.isfinite(part.frames).all()) else None

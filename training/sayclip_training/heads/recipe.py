@@ -22,7 +22,7 @@ from torch import nn
 
 import sayclip
 from sayclip.cli.output import Progress
-from sayclip_export.models.segmental import HeadConfig, SegmentalSpeech, build_head
+from sayclip_export.models.segmental import BranchHead, HeadConfig, SegmentalHead, SegmentalSpeech, build_head
 from sayclip_export.models.segmental.encoder import seconds
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
 from sayclip_training import workfolder
@@ -35,6 +35,7 @@ from sayclip_training.heads.lesson import Batch, Learner
 from sayclip_training.heads.listener import Listener, open_listener
 from sayclip_training.heads.pairs import SHOWN, TRAIN, VALIDATION, Pairs, read_pairs
 from sayclip_training.heads.pictures import look
+from sayclip_training.heads.segmentation import segmentation
 from sayclip_training.heads.settings import Settings
 from sayclip_training.heads.sides import Sides, of_clip
 from sayclip_training.loop import decayed, run
@@ -70,6 +71,7 @@ class Material:
     exam: Examination
     meaning: NDArray[np.int64]
     lines: list[str]
+    kept: Path
     live: bool = False
 
     def exam_of(self, speech: SegmentalSpeech) -> Examination:
@@ -114,7 +116,7 @@ def gather(clip: str | Sides, speech: str, table: Path, kept: Path, *, unfreeze:
     ]
     rows = [replace(pair, split=_BROKEN) if {pair.speech, pair.picture} & lost.keys() else pair for pair in pairs.rows]
     lines = [line for line in lines if line]
-    return Material(teacher, listener, replace(pairs, rows=rows), heard, exam, meaning, lines, unfreeze)
+    return Material(teacher, listener, replace(pairs, rows=rows), heard, exam, meaning, lines, kept, unfreeze)
 
 
 def train_head(material: Material, settings: Settings, work: Path) -> Trained:
@@ -137,23 +139,13 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
         "pairs_sha256": cache.digest([f"{pair.speech}\t{pair.picture}\t{pair.split}" for pair in material.pairs.rows]),
     }
     workfolder.hold(work, NAME, facts)
-    torch.manual_seed(settings.seed)
-    config = HeadConfig(
-        listener.width,
-        teacher.tower.config,
-        slots=settings.slots,
-        threshold=settings.threshold,
-        detector=settings.detector,
-        layers=settings.layers,
-        vocabulary=settings.vocabulary,
-        dropout=settings.dropout,
-    )
-    head = build_head(settings.head, config, teacher.tower)
+    started = time.monotonic()
+    head = _begin(material, settings, work)
     known = {token for row in learnt for token in material.exam.tokens(material.pairs.rows[row].caption)}
     sayable = known or set(teacher.words)  # of what is known, SpeechCLIP's reduced vocabulary
     if sayable and head.reader is not None:
         head.reader.bar(set(range(teacher.tower.config.vocabulary)) - sayable)
-    learner = Learner(head, teacher.width)
+    learner = Learner(head)
     speech = SegmentalSpeech(listener.tower, head, frozen=not material.live)
     modules: dict[str, nn.Module] = {"learner": learner}
     groups = decayed([parameter for parameter in learner.parameters() if parameter.requires_grad], 0.05)
@@ -180,7 +172,6 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
         torch.stack(list(parts.values())).sum().backward()
         return {name: part.item() for name, part in parts.items()}
 
-    started = time.monotonic()
     some = checked[:: max(1, len(checked) // _CHECKED)]
     run(
         NAME, work, modules, optimizer, settings.steps, step,
@@ -192,7 +183,36 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     )  # fmt: skip
     spent = time.monotonic() - started
     measures = {split: exam.scores(head, material.rows(split)) for split in material.splits() if split != _BROKEN}
-    return Trained(speech, measures, spent, sum(p.numel() for group in groups for p in group["params"]))
+    learnt_before = [] if not isinstance(head, SegmentalHead) or head.detector is None else head.detector.parameters()
+    numbers = [p for group in groups for p in group["params"]] + list(learnt_before)
+    return Trained(speech, measures, spent, sum(p.numel() for p in numbers))
+
+
+def _begin(material: Material, settings: Settings, work: Path) -> BranchHead | SegmentalHead:
+    """A head that has learnt nothing yet, but for the detector of a segmental one."""
+    width, text = material.listener.width, material.teacher.tower
+    net, threshold = None, HeadConfig.threshold
+    if settings.head == "segmental":
+        heard = LiveFeatures(material.heard, material.listener.tower) if material.live else material.heard
+        rows = material.rows(TRAIN)
+        net, threshold = segmentation(heard, rows, material.meaning, settings, material.kept, work)
+    config = HeadConfig(
+        width,
+        text.config,
+        hidden=settings.hidden,
+        slots=settings.slots,
+        threshold=threshold,
+        detector=0 if net is None else settings.detector,
+        layers=settings.layers,
+        vocabulary=settings.vocabulary,
+        dropout=settings.dropout,
+    )
+    torch.manual_seed(settings.seed)
+    head = build_head(settings.head, config, text)
+    if net is not None and isinstance(head, SegmentalHead) and head.detector is not None:
+        head.detector.load_state_dict(net.state_dict())
+        head.detector.requires_grad_(False)
+    return head
 
 
 def checkpoint(material: Material, settings: Settings, trained: Trained) -> SpeechHeadCheckpoint:

@@ -5,29 +5,32 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sayclip.errors import InputError
-from sayclip_export.models.segmental import KINDS, VOCABULARIES
+from sayclip_export.models.segmental import KINDS, VOCABULARIES, HeadConfig
 
 
 @dataclass(frozen=True)
 class Settings:
     """``head`` and ``vocabulary``: see ``HeadConfig``. ``audio_only``: from utterances that mean the same, no pictures.
 
-    ``votes``, ``quantity`` and ``regular``: weights of the losses beside the contrastive one, see ``lesson``.
+    ``threshold`` None: the one by which units take ``unit_seconds`` in the mean; ``detector`` 0: SCPC's, on the frames
+    as they are. ``hidden``: of the attention block of all heads but the segmental. ``quantity`` and ``regular``:
+    weights of the losses beside the contrastive one, see ``lesson``.
     """
 
     head: str = "segmental"
     vocabulary: str = "none"
     audio_only: bool = False
     slots: int = 32
-    threshold: float = 0.05
-    detector: int = 0
+    threshold: float | None = None
+    detector: int = 128
+    unit_seconds: float = 0.4  # as SpeechCLIP+ takes it: 20 of HuBERT's frames
     layers: int = 2
+    hidden: int = HeadConfig.hidden
     steps: int = 3000
     batch: int = 128
     seed: int = 0
     rate: float = 1e-3
     dropout: float = 0.1
-    votes: float = 1.0
     quantity: float = 0.25
     regular: float = 0.5
 
@@ -43,7 +46,9 @@ class Settings:
             )
         if not 0 < self.rate < 1:
             raise InputError(f"rate is {self.rate:g}", "give a learning rate between 0 and 1, such as 0.001")
-        if not 0 < self.threshold < 1:
+        if not 0.05 <= self.unit_seconds <= 5:
+            raise InputError(f"a unit is to take {self.unit_seconds:g} s", "give what a word takes, such as 0.4")
+        if self.threshold is not None and not 0 < self.threshold < 1:
             raise InputError(f"threshold is {self.threshold:g}", "give a number between 0 and 1, such as 0.05")
         if self.batch < 2:  # one has nothing to be held against
             raise InputError(f"batch is {self.batch}", "give at least 2 pairs a step")

@@ -7,12 +7,13 @@ is ours and no published number is claimed. The detector is that of SCPC (Bhati 
 from sayclip_export.models.segmental.config import KINDS, VOCABULARIES, HeadConfig
 from sayclip_export.models.segmental.encoder import SegmentalSpeech
 from sayclip_export.models.segmental.head import SegmentalHead
-from sayclip_export.models.segmental.heads import build_head
+from sayclip_export.models.segmental.heads import BranchHead, build_head
 from sayclip_export.models.segmental.heard import Head, Heard
 
 __all__ = [
     "KINDS",
     "VOCABULARIES",
+    "BranchHead",
     "Head",
     "HeadConfig",
     "Heard",

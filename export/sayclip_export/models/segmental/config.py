@@ -17,10 +17,10 @@ class HeadConfig:
     parallel, cascaded, hybrid, cif: an attention block of ``heads`` with a feed-forward part of ``hidden``; 0 leaves
     that out, as SpeechCLIP's cascaded branch does. cascaded, hybrid: ``keywords`` of them. cif, segmental: at most
     ``slots``. cif: ``cif_layers`` convolutions of ``cif_kernel`` frames; a rest from ``tail`` on makes a slot.
-    segmental: ``threshold`` and ``eps`` of the detector, see there; ``detector``, the width of a projection in front of
-    it, 0 for none; ``layers`` of the segment encoder with ``heads`` and ``segment_hidden``; ``vocabulary``: units pass
-    as they are ("none", "regularise") or snapped to rows of the token table ("quantise"), as the other kinds always do.
-    ``temperature``: of the quantiser's gradient. Raises ValueError for sizes that do not go together.
+    segmental: ``threshold`` and ``eps`` of the detector, see there; ``detector``, the width of what is learnt in front
+    of it, 0 for nothing; ``layers`` of the segment encoder with ``heads`` and ``segment_hidden``; ``vocabulary``: units
+    pass as they are ("none", "regularise") or snapped to rows of the token table ("quantise"), as the other kinds
+    always do. ``temperature``: of the quantiser's gradient. Raises ValueError for sizes that do not go together.
     """
 
     width: int

@@ -6,33 +6,37 @@ pretrained text encoder as word embeddings, past the token table. What lies betw
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
 from sayclip_export.models.hubert import additive_mask, inside
 from sayclip_export.models.layers import Block
 from sayclip_export.models.segmental.config import HeadConfig
-from sayclip_export.models.segmental.detector import boundaries, dissimilarity
+from sayclip_export.models.segmental.detector import AS_THEY_ARE, FLAT, boundaries
 from sayclip_export.models.segmental.heard import Heard
 from sayclip_export.models.segmental.pooling import pool
-from sayclip_export.models.segmental.precision import single
+from sayclip_export.models.segmental.surroundings import Surroundings
 from sayclip_export.models.segmental.units import UnitReader
 from sayclip_export.models.text_side import TextSide
+
+Self = TypeVar("Self", bound="SegmentalHead")
 
 
 class SegmentalHead(nn.Module):
     """``forward(frames f32 [B,T,W], count i32 [B], target=None) -> Heard``, with ``cascaded`` and ``edges``.
 
     The segmentation follows from the frames alone, so ``target`` says nothing here. No gradient goes through it: what
-    is lost behind it reaches the frames through the means; a projection in front of the detector learns from a loss on
-    ``extras``: ``prominence`` and ``dissimilarity`` f32 [B,T], see the detector, with ``starts`` f32 [B,T] of 0 and 1.
-    When training with a vocabulary, ``attended`` f32 [B,K,W_t] too, see ``Read``.
+    is lost behind it reaches the frames through the means. What a learnt detector looks at, ``detector``, is learnt
+    beforehand, and stays as it is in training mode too. ``extras``: ``starts`` f32 [B,T] of 0 and 1 and ``prominence``
+    f32 [B,T], see the detector; when training with a vocabulary, ``attended`` f32 [B,K,W_t], see ``Read``.
     """
 
     def __init__(self, config: HeadConfig, text: TextSide | None = None) -> None:
         super().__init__()
         self.config = config
-        self.detector = nn.Linear(config.width, config.detector, bias=False) if config.detector else None
+        self.detector = Surroundings(config.width, config.detector) if config.detector else None
         self.positions = nn.Parameter(torch.randn(config.slots, config.width) * 0.02)
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, config.segment_hidden, config.dropout) for _ in range(config.layers)
@@ -44,9 +48,8 @@ class SegmentalHead(nn.Module):
     def forward(self, frames: Tensor, count: Tensor, target: Tensor | None = None) -> Heard:
         config = self.config
         mask = inside(count, frames.shape[1]).float()
-        with single(frames.device):
-            looked_at = frames.float() if self.detector is None else self.detector(frames.float())
-        starts, prominence = boundaries(looked_at, mask, config.threshold, config.eps, config.slots)
+        looked_at, flat = (frames, FLAT) if self.detector is None else (self.detector(frames, mask), AS_THEY_ARE)
+        starts, prominence = boundaries(looked_at, mask, config.threshold, config.eps, config.slots, flat)
         means, segments, edges = pool(frames, starts, mask, config.slots)
         x = self.dropout(means) + self.positions
         attention_mask = additive_mask(inside(segments, config.slots).to(x.dtype))
@@ -54,11 +57,16 @@ class SegmentalHead(nn.Module):
             x = block(x, attention_mask)
         read = self.reader(self.norm(x), segments)
         extras = {"starts": starts, "prominence": prominence}
-        if self.training:
-            extras["dissimilarity"] = dissimilarity(looked_at, mask)[0]
-            if read.attended is not None:
-                extras["attended"] = read.attended
+        if read.attended is not None:
+            extras["attended"] = read.attended
         return Heard(None, read.embedding, read.units, read.ids, read.scores, segments, edges, extras)
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """As ever, but for the detector: where segments begin must not hang on chance."""
+        super().train(mode)
+        if self.detector is not None:
+            self.detector.eval()
+        return self
 
     def fold(self) -> SegmentalHead:
         """Fold the batch norm, in place; for evaluation and export."""

@@ -11,7 +11,9 @@ MAIN = "segmental"
 PARALLEL, CASCADED, HYBRID, CIF = "parallel", "cascaded", "hybrid", "cif"
 REGULARISE, QUANTISE, AUDIO_ONLY = "segmental, regularise", "segmental, quantise", "segmental, audio only"
 VOCABULARIES = {"none": MAIN, "regularisation": REGULARISE, "quantisation": QUANTISE}
-_BASE = Settings()
+_BASE = Settings(steps=1200)
+# Of the feed-forward parts of heads without a segment encoder, so that all learn about as many numbers.
+_HIDDEN = {PARALLEL: 1936, CASCADED: 1936, HYBRID: 1872, CIF: 1648}
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,12 @@ def trials(steps: int | None = None) -> Mapping[str, Trial]:
     base = _BASE if steps is None else replace(_BASE, steps=steps)
     segmental = replace(base, head="segmental")
     return {
-        PARALLEL: Trial("one token attends to all frames, no units", replace(base, head="parallel")),
-        CASCADED: Trial("8 keywords, read by the text tower", replace(base, head="cascaded")),
-        HYBRID: Trial("both at once", replace(base, head="hybrid")),
-        CIF: Trial("as many keywords as integrate-and-fire makes", replace(base, head="cif")),
+        PARALLEL: Trial(
+            "one token attends to all frames, no units", replace(base, head="parallel", hidden=_HIDDEN[PARALLEL])
+        ),
+        CASCADED: Trial("8 keywords, read by the text tower", replace(base, head="cascaded", hidden=_HIDDEN[CASCADED])),
+        HYBRID: Trial("both at once", replace(base, head="hybrid", hidden=_HIDDEN[HYBRID])),
+        CIF: Trial("as many keywords as integrate-and-fire makes", replace(base, head="cif", hidden=_HIDDEN[CIF])),
         MAIN: Trial("means of detected segments, read past the token table", segmental),
         REGULARISE: Trial("as segmental, units drawn towards the table", replace(segmental, vocabulary="regularise")),
         QUANTISE: Trial("as segmental, units snapped to the table", replace(segmental, vocabulary="quantise")),

@@ -12,14 +12,16 @@ from sayclip_training.claims.segments import precision, spoken, units, vocabular
 from sayclip_training.claims.segments.arms import MAIN, trials
 from sayclip_training.claims.study import Place, Say
 from sayclip_training.heads.recipe import Material, Trained, checkpoint, gather, train_head
+from sayclip_training.heads.segmentation import recurrences
 from sayclip_training.testbed.splits import SPLITS, TRAIN, VOICE
 
 FORMAT = 1
 
 
 def prepare(place: Place) -> None:
-    """Hear all recordings and see all pictures, as far as that is not done."""
-    _gather(place)
+    """Hear all recordings, see all pictures, and find what recurs, as far as that is not done."""
+    material = _gather(place)
+    recurrences(material.heard, material.rows(TRAIN), material.meaning, material.kept)
 
 
 def run(name: str, seed: int, place: Place, say: Say) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""What teaches a detector where words end: breaks in what recordings have in common, as often as words are long.
+
+SCPC's detector looks for leaps between neighbouring frames and finds phones. So that leaps come where words end, frames
+pass a small net first (``Surroundings``), which learns to make them where `recurrence` breaks off. What that says is
+often wrong but seldom in the same way, so the net, which sees a few frames alone, comes out better than its teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from sayclip_export.models.segmental.detector import AS_THEY_ARE, FLAT, dissimilarity, neighbours, rises
+from sayclip_export.models.segmental.surroundings import Surroundings
+from sayclip_training.loop import decayed, run
+
+NAME = "detector"
+STEPS, BATCH, RATE = 600, 64, 1e-3
+TAUGHT = 3600  # recordings
+SURER = 1.125  # how much longer words are taken for in what is taught: fewer boundaries, of which more are right
+LEAST, MOST = 0.01, 0.99  # of a threshold
+_AT_ONCE = 64
+Batch = Callable[[list[int]], tuple[Tensor, Tensor]]
+
+
+class Lesson(nn.Module):
+    """The net, and how a cosine between neighbours becomes the odds of a boundary, which only training needs."""
+
+    def __init__(self, width: int, detector: int) -> None:
+        super().__init__()
+        self.net = Surroundings(width, detector)
+        self.slope, self.even = nn.Parameter(torch.tensor(6.0)), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, frames: Tensor, mask: Tensor, taught: Tensor) -> Tensor:
+        """The mean cross entropy with the boundaries ``taught`` f32 [B,T]."""
+        odds = self.slope * (self.even - neighbours(self.net(frames, mask)))
+        inside = mask.clone()
+        inside[:, 0] = 0  # which has no predecessor
+        loss = binary_cross_entropy_with_logits(odds, taught, reduction="none")
+        return (loss * inside).sum() / inside.sum().clamp(min=1)
+
+
+def expected(seconds: Sequence[float], word: float) -> float:
+    """How many boundaries there are in recordings of so many ``seconds`` where a ``word`` takes so many."""
+    return max(0.0, sum(seconds) / word - len(seconds))
+
+
+def learn(
+    breaks: Mapping[int, NDArray[np.float32]], boundaries: float, detector: int, seed: int, batch: Batch, work: Path
+) -> Surroundings:
+    """A net of width ``detector``, taught the so many clearest ``boundaries`` of ``breaks``, f32 [T] by utterance.
+
+    ``breaks``: see ``recurrence``; ``batch``: frames f32 [B,T,W] of utterances, and their count. Resumes from ``work``.
+    """
+    rows = sorted(breaks)
+    marks = taught(breaks, boundaries)
+    torch.manual_seed(seed)
+    lesson = Lesson(batch(rows[:1])[0].shape[-1], detector)
+    optimizer = torch.optim.AdamW(decayed(list(lesson.parameters()), 0.05), lr=RATE)
+
+    def step(number: int) -> dict[str, float]:
+        rng = np.random.default_rng([seed, number])
+        some = [rows[place] for place in rng.permutation(len(rows))[:BATCH]]
+        frames, count = batch(some)
+        right = torch.zeros(frames.shape[:2])
+        for place, row in enumerate(some):
+            right[place, : len(marks[row])] = torch.from_numpy(marks[row])
+        loss: Tensor = lesson(frames, _mask(frames, count), right)
+        loss.backward()
+        return {"loss": loss.item()}
+
+    lesson.train()
+    run(NAME, work, {"lesson": lesson}, optimizer, STEPS, step, warmup=1, seed=seed)
+    return lesson.net.eval()
+
+
+def taught(breaks: Mapping[int, NDArray[np.float32]], boundaries: float) -> dict[int, NDArray[np.float32]]:
+    """1 where ``breaks`` has one of its ``boundaries`` highest peaks, else 0, f32 [T] for each utterance."""
+    peaks = {row: np.where(_is_peak(one), one, -np.inf) for row, one in breaks.items()}
+    all_of_them = np.concatenate([one[np.isfinite(one)] for one in peaks.values()])
+    count = min(max(0, round(boundaries)), len(all_of_them))
+    least = np.sort(all_of_them)[len(all_of_them) - count] if count else np.inf
+    return {row: (one >= least).astype(np.float32) for row, one in peaks.items()}
+
+
+def threshold(net: Surroundings | None, rows: Sequence[int], boundaries: float, batch: Batch, eps: float) -> float:
+    """The threshold by which the detector finds so many ``boundaries`` in utterances ``rows``, behind ``net`` if any.
+
+    Between ``LEAST`` and ``MOST``, whatever comes of it.
+    """
+    heights = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), _AT_ONCE):
+            frames, counts = batch(list(rows[start : start + _AT_ONCE]))
+            mask = _mask(frames, counts)
+            looked_at, flat = (frames, FLAT) if net is None else (net(frames, mask), AS_THEY_ARE)
+            near, wide = rises(*dissimilarity(looked_at, mask, flat))
+            heights.append(torch.maximum(near, wide)[near > eps].numpy())
+    found = np.append(np.sort(np.concatenate(heights))[::-1], [0.0])
+    count = min(max(1, round(boundaries)), len(found) - 1)
+    # Half way to the next one, so that rounding changes no boundary.
+    return float(np.clip((found[count - 1] + found[count]) / 2 - eps if count else MOST, LEAST, MOST))
+
+
+def _mask(frames: Tensor, count: Tensor) -> Tensor:
+    return (torch.arange(frames.shape[1])[None, :] < count[:, None]).float()
+
+
+def _is_peak(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    around = np.pad(values, 1, constant_values=np.inf)
+    found: NDArray[np.bool_] = (values > 0) & (values >= around[:-2]) & (values > around[2:])
+    return found
