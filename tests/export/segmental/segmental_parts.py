@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +20,7 @@ from sayclip_export.models.segmental.detector import FLAT
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import TextConfig, TextTower
 from sayclip_export.models.text_side import TextSide
+from sayclip_export.readers import text_graph
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint, write_speech_head
 
 WIDTH = 32
@@ -36,7 +38,9 @@ VARIANTS = {
     "quantised": ("segmental", replace(CONFIG, vocabulary="quantise", detector=8)),
     "roberta": ("segmental", replace(CONFIG, text=ROBERTA)),
 }
+RATE = 16_000
 Floats = NDArray[np.float64]
+Wave = NDArray[np.float32]
 
 
 def text_tower() -> TextTower:
@@ -99,6 +103,23 @@ def random_waves(*lengths: int) -> list[NDArray[np.float32]]:
     return [(0.1 * rng.standard_normal(length)).astype(np.float32) for length in lengths]
 
 
+def hard_waves() -> dict[str, Wave]:
+    """Of every length and kind; ``instant`` holds three frames, of which the outer cannot be peaks: no boundary."""
+    queries = [soundfile.read(path, dtype="float32")[0] for path in sorted((DEMO / "queries").glob("*.wav"))]
+    one, other = queries[0], queries[7]
+    shorter = min(len(one), len(other))
+    loudest = int(np.abs(one).argmax())
+    return {
+        "400 samples": one[loudest : loudest + 400],
+        "a minute": np.resize(np.concatenate(queries), 60 * RATE),
+        "silence": np.zeros(RATE, np.float32),
+        "noise": (0.2 * np.random.default_rng(0).standard_normal(4 * RATE)).clip(-1, 1).astype(np.float32),
+        "two speakers": (one[:shorter] + other[:shorter]) / 2,
+        "instant": one[loudest : loudest + RATE // 10],
+        "many units": np.concatenate(queries)[: 14 * RATE],
+    }
+
+
 def feeds_as_tensors(feed: dict[str, NDArray[Any]]) -> list[Tensor]:
     return [torch.from_numpy(value) for value in feed.values()]
 
@@ -107,12 +128,20 @@ DEMO = Path(__file__).resolve().parents[3] / "demo" / "sayclip_demo"
 SPACE = Manifest.read(DEMO / "bundle").space
 
 
+def demo_text() -> TextTower:
+    """The demo's text tower with the first of its blocks alone: conversion takes as long as there are blocks."""
+    found = text_graph.recover(DEMO / "bundle" / "text.fp32.onnx", {})
+    assert found is not None
+    found.config, found.blocks = replace(found.config, layers=1), found.blocks[:1]
+    return found
+
+
 def write_head(path: Path, kind: str, text: TextTower, space: str = SPACE, slots: int = 12) -> SegmentalSpeech:
     """A head of random weights on a small tower, that never says a token below 600, in the file ``path`` too."""
     torch.manual_seed(0)
     head = build_head(kind, replace(CONFIG, text=text.config, slots=slots), text)
     if head.reader is not None:
         head.reader.bar(range(600))
-    speech = SegmentalSpeech(SpeechTower(SPEECH), head).eval()
+    speech = SegmentalSpeech(SpeechTower(replace(SPEECH, layers=1)), head).eval()
     write_speech_head(path, SpeechHeadCheckpoint(speech, space, "by hand"))
     return speech

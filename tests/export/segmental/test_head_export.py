@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from segmental_parts import DEMO, SPACE, feeds_as_tensors, write_head
+from segmental_parts import DEMO, SPACE, demo_text, feeds_as_tensors, write_head
 
 import sayclip
 from sayclip.bundle.entries import AudioPreprocessing
@@ -18,16 +18,13 @@ from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError
 from sayclip.text.keywords import read_keywords
 from sayclip_export.models.text import TextTower
-from sayclip_export.readers import text_graph
 
 Run = Callable[..., "tuple[int, str, str]"]
 
 
 @pytest.fixture(scope="module")
 def text() -> TextTower:
-    found = text_graph.recover(DEMO / "bundle" / "text.fp32.onnx", {})
-    assert found is not None
-    return found
+    return demo_text()
 
 
 @pytest.fixture
