@@ -9,7 +9,7 @@ is made of: it decides by small differences.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -206,7 +206,10 @@ def signal_front(view: GraphView) -> set[str]:
 
 
 def _deciding(view: GraphView) -> set[str]:
-    """Layers that a comparison depends on with no other product between, as a boundary detector's projection."""
+    """Layers that a comparison depends on with no other product between, and those that serve these alone.
+
+    A boundary detector's net: its last layer is compared by, and nothing else reads the others.
+    """
     found: set[str] = set()
     seen: set[str] = set()
     waiting = [tensor for node in view.nodes.values() if node.op_type in _COMPARISONS for tensor in node.input]
@@ -220,6 +223,39 @@ def _deciding(view: GraphView) -> set[str]:
             found.add(name)
         else:
             waiting.extend(view.nodes[name].input)
+    return found | _serving(view, found)
+
+
+def _serving(view: GraphView, deciding: set[str]) -> set[str]:
+    """Layers of which nothing is read but by layers that decide and do nothing else."""
+    readers: dict[str, list[str]] = {}
+    for name, node in view.nodes.items():
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(name)
+    alone = {name for name in deciding if _next_layers(view, name, readers) == set()}
+    for name in reversed([name for name, node in view.nodes.items() if node.op_type in LAYERS] if alone else []):
+        read_by = _next_layers(view, name, readers)
+        if read_by and read_by <= alone:
+            alone.add(name)
+    return alone
+
+
+def _next_layers(view: GraphView, name: str, readers: Mapping[str, Sequence[str]]) -> set[str] | None:
+    """The layers that read what a node gives, with no other and no comparison between; None where an output does."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = list(view.nodes[name].output)
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in view.outputs:
+            return None
+        for reader in readers.get(tensor, ()):
+            if reader not in seen:
+                seen.add(reader)
+                if view.nodes[reader].op_type in LAYERS:
+                    found.add(reader)
+                elif view.nodes[reader].op_type not in _COMPARISONS:
+                    waiting.extend(view.nodes[reader].output)
     return found
 
 

@@ -117,10 +117,12 @@ def test_a_front_is_found_by_its_prefix_and_by_its_logarithm(write: Write) -> No
 
 
 def test_what_a_comparison_is_made_of_stays_in_float(write: Write) -> None:
-    """The last layer before it, through whatever is no product; not those before that, nor what its mask selects."""
+    """The last layer before it, through whatever is no product, and what serves that alone; nothing others read."""
     nodes = [
         NODE("MatMul", ["x", "w"], ["frames"], "frames"),
-        NODE("MatMul", ["frames", "w"], ["looked_at"], "detector"),
+        NODE("MatMul", ["frames", "w"], ["seen"], "first"),
+        NODE("Relu", ["seen"], ["bright"]),
+        NODE("MatMul", ["bright", "w"], ["looked_at"], "detector"),
         NODE("Mul", ["looked_at", "looked_at"], ["squares"]),
         NODE("ReduceSum", ["squares", "last"], ["distance"], keepdims=1),
         NODE("Greater", ["distance", "threshold"], ["is_peak"]),
@@ -132,7 +134,7 @@ def test_what_a_comparison_is_made_of_stays_in_float(write: Write) -> None:
     constants = {"w": weight(32, 32), "last": np.array([-1]), "threshold": np.float32(0.5)}
     placement = place(load_model(write(nodes, constants, {"x": ["batch", 32]})))
     assert placement.nodes == ("frames", "value")
-    assert placement.skipped == {"detector": "decides", "projection": "final projection"}
+    assert placement.skipped == {"first": "decides", "detector": "decides", "projection": "final projection"}
 
 
 def test_a_comparison_of_sizes_decides_nothing(write: Write) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sayclip.cli.output import Progress
+from sayclip.errors import InputError
 from sayclip_export.models.segmental import HeadConfig
 from sayclip_export.models.segmental.surroundings import Surroundings
 from sayclip_training import workfolder
@@ -61,7 +62,7 @@ def segmentation(
 def recurrences(
     heard: Features | LiveFeatures, rows: Sequence[int], meaning: NDArray[np.int64], kept: Path
 ) -> tuple[str, dict[int, NDArray[np.float32]]]:
-    """What detectors are taught by (see ``recurrence``), of some of the utterances ``rows``, and a hash of all it is of.
+    """What detectors are taught by, of some of the utterances ``rows`` (see ``recurrence``), and a hash of its origin.
 
     Arguments as of ``segmentation``.
     """
@@ -79,6 +80,8 @@ def _spoken(heard: Features | LiveFeatures, rows: Sequence[int], meaning: NDArra
             some = rows[start : start + _AT_ONCE]
             for row, one, count in zip(some, *heard.batch(some), strict=True):
                 frames[row] = one[:count].half()
+                if not bool(frames[row].isfinite().all()):
+                    raise InputError("what the speech encoder hears is no finite number", "name another with --speech")
                 made.update(frames[row].numpy().tobytes())
     identity = digest([made.hexdigest(), *map(str, rows), *map(str, meaning[rows].tolist())])
     return Spoken(lambda row: frames[row].float(), rows, meaning, identity)

@@ -28,13 +28,12 @@ def trials(steps: int | None = None) -> Mapping[str, Trial]:
     """Every arm by its name, with its own number of steps or ``steps``."""
     base = _BASE if steps is None else replace(_BASE, steps=steps)
     segmental = replace(base, head="segmental")
+    parallel, cascaded, hybrid, cif = (replace(base, head=head, hidden=hidden) for head, hidden in _HIDDEN.items())
     return {
-        PARALLEL: Trial(
-            "one token attends to all frames, no units", replace(base, head="parallel", hidden=_HIDDEN[PARALLEL])
-        ),
-        CASCADED: Trial("8 keywords, read by the text tower", replace(base, head="cascaded", hidden=_HIDDEN[CASCADED])),
-        HYBRID: Trial("both at once", replace(base, head="hybrid", hidden=_HIDDEN[HYBRID])),
-        CIF: Trial("as many keywords as integrate-and-fire makes", replace(base, head="cif", hidden=_HIDDEN[CIF])),
+        PARALLEL: Trial("one token attends to all frames, no units", parallel),
+        CASCADED: Trial("8 keywords, read by the text tower", cascaded),
+        HYBRID: Trial("both at once", hybrid),
+        CIF: Trial("as many keywords as integrate-and-fire makes", cif),
         MAIN: Trial("means of detected segments, read past the token table", segmental),
         REGULARISE: Trial("as segmental, units drawn towards the table", replace(segmental, vocabulary="regularise")),
         QUANTISE: Trial("as segmental, units snapped to the table", replace(segmental, vocabulary="quantise")),
