@@ -14,6 +14,7 @@ from sayclip.errors import BundleError
 from sayclip.text.vocabulary import read_merges
 from sayclip_export.graphs import Feeds
 from sayclip_export.keyword_words import token_words, write_keywords, write_words
+from sayclip_export.models.segmental.detector import AS_THEY_ARE, FLAT
 from sayclip_export.models.segmental.units import UnitReader
 from sayclip_export.parts import Part, write_parts
 from sayclip_export.placing import place, require_place
@@ -94,7 +95,8 @@ def head_part(checkpoint: SpeechHeadCheckpoint, words: FileEntry | None) -> Part
     sizes = [[voices(config.window)], [voices(longest)], [voices(12_345), voices(config.window)]]
     architecture: dict[str, object] = {"kind": speech.kind, **speech.head.config.to_dict(), "speech": config.to_dict()}
     if speech.kind == "segmental":  # what the detector does where the papers leave a choice
-        architecture |= {"overflow": "highest stay", "missing_neighbour": 0, "first_segment": 0}
+        scaled = AS_THEY_ARE if speech.head.config.detector else FLAT  # differences of cosines up to this are not
+        architecture |= {"overflow": "highest stay", "missing_neighbour": 0, "first_segment": 0, "flat": scaled}
     return Part(
         *(speech, how, wave_feed(sample_waves()), random, architecture, speech.outputs),
         further=[wave_feed(waves) for waves in sizes],

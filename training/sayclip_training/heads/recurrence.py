@@ -27,6 +27,7 @@ NEIGHBOURS, CANDIDATES = 30, 500
 WIDTH, SHORT = 60, 64  # of frames that are compared, and of stretches that are searched
 SAMPLE = 40_000  # frames that principal axes are taken from
 MOST_FRAMES = 400_000  # that are searched
+SEARCHED = 64  # stretches at once: of a long recording not all fit
 AT_ONCE = 400  # recordings a file: what an interruption can lose
 Frames = Callable[[int], Tensor]
 
@@ -70,25 +71,30 @@ class Bank:
     def breaks(self, frames: Tensor, means: int) -> NDArray[np.float32]:
         """How much less alike what is in front and behind is, summed over both, f32 [T]; in front of frame t.
 
-        ``frames`` f32 [T,W], of an utterance that ``means`` what no other that is compared with does.
+        ``frames`` f32 [T,W], of an utterance; what ``means`` the same is not compared with.
         """
-        frames, length, flat = self._brought(frames), self.length, self._flat
+        frames, length = self._brought(frames), self.length
         found = np.zeros(len(frames), np.float32)
         stretches = len(frames) - length + 1
         if stretches < 2 or not len(self._places):
             return found
         starts = torch.arange(stretches)
-        similar = normalize(self._shortened(frames, starts), dim=1) @ self._searched.T
-        similar[:, self._means == means] = -2.0
-        place = self._places[similar.topk(min(CANDIDATES, similar.shape[1]), sorted=False).indices]
-        alike = torch.stack([_dots(frames[starts + k], flat[place + k]) for k in range(length)]).sum(0)
-        best, chosen = alike.topk(min(NEIGHBOURS, alike.shape[1]))
-        place, inside = place.gather(1, chosen), best.mean(1) / length
+        searched = [self._search(frames, some, means) for some in starts.split(SEARCHED)]
+        place, inside = (torch.cat(parts) for parts in zip(*searched, strict=True))
         behind = self._beyond(frames, starts[:-1] + length, place[:-1] + length, 1)
         before = self._beyond(frames, starts[1:] - 1, place[1:] - 1, -1)
         found[length:] += (inside[:-1] - behind).numpy()
         found[1:stretches] += (inside[1:] - before).numpy()
         return found
+
+    def _search(self, frames: Tensor, starts: Tensor, means: int) -> tuple[Tensor, Tensor]:
+        """Where the stretches are that are most like those from ``starts`` on, i64 [S,N], and how much so, f32 [S]."""
+        similar = normalize(self._shortened(frames, starts), dim=1) @ self._searched.T
+        similar[:, self._means == means] = -2.0
+        place = self._places[similar.topk(min(CANDIDATES, similar.shape[1]), sorted=False).indices]
+        alike = torch.stack([_dots(frames[starts + k], self._flat[place + k]) for k in range(self.length)]).sum(0)
+        best, chosen = alike.topk(min(NEIGHBOURS, alike.shape[1]))
+        return place.gather(1, chosen), best.mean(1) / self.length
 
     def _beyond(self, frames: Tensor, here: Tensor, there: Tensor, way: int) -> Tensor:
         """The mean similarity of up to ``BEYOND`` frames from ``here`` and from ``there`` [S,N] on, f32 [S]."""
