@@ -11,7 +11,7 @@ MAIN = "segmental"
 PARALLEL, CASCADED, HYBRID, CIF = "parallel", "cascaded", "hybrid", "cif"
 REGULARISE, QUANTISE, AUDIO_ONLY = "segmental, regularise", "segmental, quantise", "segmental, audio only"
 VOCABULARIES = {"none": MAIN, "regularisation": REGULARISE, "quantisation": QUANTISE}
-_BASE = Settings(steps=1200)
+_BASE = Settings(slots=16, steps=1200)
 # Of the feed-forward parts of heads without a segment encoder, so that all learn about as many numbers.
 _HIDDEN = {PARALLEL: 1936, CASCADED: 1936, HYBRID: 1872, CIF: 1648}
 
