@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from sayclip.text.vocabulary import byte_characters
 
@@ -60,3 +63,24 @@ def write_dino(folder: Path, kind: str = "ViTModel", **sizes: Any) -> Any:
     model = randomised(getattr(transformers, kind)(transformers.ViTConfig(**{**IMAGE, **sizes})))
     model.save_pretrained(folder)
     return model
+
+
+def configured(**changed: Any) -> Callable[[Path], None]:
+    """What writes other values into the ``config.json`` of a folder."""
+
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+    return change
+
+
+def weights(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
+    """What makes a ``change`` to the weights in a folder."""
+
+    def changed(folder: Path) -> None:
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return changed

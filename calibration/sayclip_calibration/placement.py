@@ -233,10 +233,11 @@ def _serving(view: GraphView, deciding: set[str]) -> set[str]:
         for tensor in node.input:
             readers.setdefault(tensor, []).append(name)
     alone = {name for name in deciding if _next_layers(view, name, readers) == set()}
-    for name in reversed([name for name, node in view.nodes.items() if node.op_type in LAYERS] if alone else []):
-        read_by = _next_layers(view, name, readers)
-        if read_by and read_by <= alone:
-            alone.add(name)
+    for name in reversed(list(view.nodes) if alone else []):
+        if view.nodes[name].op_type in LAYERS:
+            read_by = _next_layers(view, name, readers)
+            if read_by and read_by <= alone:
+                alone.add(name)
     return alone
 
 

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import normalize
-from unimodal_folders import library, write_dino
+from unimodal_folders import configured, library, weights, write_dino
 
 import sayclip
 from sayclip.bundle.entries import PicturePreprocessing
@@ -167,26 +166,9 @@ def test_a_bundle_of_another_space_is_left_as_it_was(folder: Path, tiny_bundle: 
     assert Manifest.read(tiny_bundle) == before
 
 
-def configured(**changed: Any) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
-
-    return change
-
-
 def processor(**changed: Any) -> Callable[[Path], None]:
     given = {"image_processor_type": "ViTImageProcessor", **PROCESSOR, **changed}
     return lambda folder: (folder / "preprocessor_config.json").write_text(json.dumps(given)) and None
-
-
-def weights(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
-    def changed(folder: Path) -> None:
-        tensors = load_file(folder / "model.safetensors")
-        change(tensors)
-        save_file(tensors, folder / "model.safetensors")
-
-    return changed
 
 
 KEY = "encoder.layer.1.attention.attention.key.bias"

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from unimodal_folders import MERGES, ROWS, TOKENS, library, write_roberta
+from unimodal_folders import MERGES, ROWS, TOKENS, configured, library, weights, write_roberta
 
 from sayclip_export.models.roberta import RobertaConfig
 from sayclip_export.models.segmental import HeadConfig
@@ -127,14 +126,6 @@ def test_ids_become_words_and_special_ones_none(master: tuple[Path, Any]) -> Non
     assert all(word.isprintable() and word.strip() for word in words.values())
 
 
-def configured(**changed: Any) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        path = folder / "config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
-
-    return change
-
-
 def vocabulary(**changed: Any) -> Callable[[Path], None]:
     """``vocab.json`` with other ids; None takes a token out."""
 
@@ -144,15 +135,6 @@ def vocabulary(**changed: Any) -> Callable[[Path], None]:
         (folder / "vocab.json").write_text(json.dumps(kept))
 
     return change
-
-
-def weights(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
-    def changed(folder: Path) -> None:
-        tensors = load_file(folder / "model.safetensors")
-        change(tensors)
-        save_file(tensors, folder / "model.safetensors")
-
-    return changed
 
 
 def whole(**changed: Any) -> Callable[[Path], None]:

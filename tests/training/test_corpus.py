@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sayclip.errors import InputError
+from sayclip_export.models.hubert import inside
 from sayclip_training import corpus
-from sayclip_training.augment import FLOOR, STEP, augment, rounded, validity
+from sayclip_training.augment import FLOOR, STEP, augment, rounded
 from sayclip_training.losses import bank_loss, recall
 from sayclip_training.synthesis import distort, flite
 from sayclip_training.synthesis.espeak import VARIANTS, Espeak, EspeakSettings, held_back
@@ -78,7 +79,7 @@ def test_augmented_batches_are_finite_and_hold_their_frames(counts: list[int], s
     torch.manual_seed(seed)
     log_mel = torch.randn(len(counts), max(counts), 80) - 6
     total = torch.tensor(counts)
-    log_mel[~validity(total, max(counts))] = FLOOR
+    log_mel[~inside(total, max(counts))] = FLOOR
     mixed, frames = augment(log_mel, total)
     assert torch.isfinite(mixed).all()
     assert mixed.shape[1] % STEP == 0

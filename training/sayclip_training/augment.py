@@ -38,11 +38,6 @@ def augment(log_mel: Tensor, counts: Tensor, strength: float = 0.0) -> tuple[Ten
     return speech, total
 
 
-def validity(counts: Tensor, frames: int) -> Tensor:
-    """bool [B,T]: which frames are real."""
-    return torch.arange(frames)[None, :] < counts[:, None]
-
-
 def rounded(log_mel: Tensor) -> Tensor:
     """Pad the frames to a multiple of ``STEP``."""
     return functional.pad(log_mel, (0, 0, 0, -log_mel.shape[1] % STEP), value=FLOOR)

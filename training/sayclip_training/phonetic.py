@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sayclip_export.models.hubert import inside
 from sayclip_export.models.layers import unit
 from sayclip_export.models.phonetic import PhoneticBranch, SpeechEncoder
 from sayclip_export.models.speech import SpeechTower
-from sayclip_training.augment import augment, validity
+from sayclip_training.augment import augment
 from sayclip_training.corpus import Corpus, buckets
 from sayclip_training.demo_data.strings import Strings
 from sayclip_training.loop import run
@@ -65,7 +66,7 @@ def hear(tower: SpeechTower, corpus: Corpus, batches: Sequence[NDArray[np.int64]
         for chosen in batches:
             log_mel, frames = augment(*corpus.batch(chosen), float(rng.uniform()))
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                scores = tower.hear(log_mel, validity(frames, log_mel.shape[1]))
+                scores = tower.hear(log_mel, inside(frames, log_mel.shape[1]))
             heard = torch.softmax(scores.float(), dim=-1).half()
             kept = tower.frames(frames)
             parts += [row[:count] for row, count in zip(heard, kept.tolist(), strict=True)]

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from sayclip_export.models.hubert import inside
 from sayclip_export.models.layers import unit
 from sayclip_export.models.phonetic import SpeechEncoder
 from sayclip_export.models.speech import SpeechTower
-from sayclip_training.augment import augment, rounded, validity
+from sayclip_training.augment import augment, rounded
 from sayclip_training.corpus import Corpus, buckets
 from sayclip_training.demo_data.strings import Strings
 from sayclip_training.loop import decayed, run
@@ -70,7 +71,7 @@ def train(
         rows = torch.from_numpy(corpus.strings[chosen].astype(np.int64))
         strength = min(1.0, max(0.0, number / steps - HARDER[0]) / (HARDER[1] - HARDER[0]))
         log_mel, counts = augment(*corpus.batch(chosen), strength)
-        valid = validity(counts, log_mel.shape[1])
+        valid = inside(counts, log_mel.shape[1])
         scale = SCALE[0] + (SCALE[1] - SCALE[0]) * min(1.0, max(0.0, number / steps - LISTENING) / 0.25)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             if number < LISTENING * steps:
@@ -125,6 +126,6 @@ def embed(encoder: SpeechTower | SpeechEncoder, corpus: Corpus, batch: int = 128
             chosen = order[start : start + batch]
             log_mel, counts = corpus.batch(chosen)
             log_mel = rounded(log_mel)
-            rows.append(encoder.embedding(log_mel, validity(counts, log_mel.shape[1])))
+            rows.append(encoder.embedding(log_mel, inside(counts, log_mel.shape[1])))
     encoder.train(training)
     return torch.cat(rows)[torch.from_numpy(np.argsort(order, kind="stable"))].clone()

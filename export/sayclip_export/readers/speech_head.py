@@ -25,12 +25,12 @@ from sayclip_export.models.roberta import RobertaConfig
 from sayclip_export.models.segmental import (
     KINDS,
     VOCABULARIES,
+    BranchHead,
     HeadConfig,
     SegmentalHead,
     SegmentalSpeech,
     build_head,
 )
-from sayclip_export.models.segmental.heads import BranchHead
 from sayclip_export.models.speech import SpeechConfig, SpeechTower
 from sayclip_export.models.text import TextConfig
 from sayclip_export.readers.errors import refuse
@@ -43,8 +43,8 @@ MOST_LAYERS, MOST_TOKENS, LARGEST = 128, 1 << 18, 8192  # of layers, of rows of 
 _SPEECH = ("sample_rate", "window", "hop", "mels", "width", "layers", "heads", "hidden")
 _HEAD_SIZES = ("heads", "keywords", "slots", "cif_kernel", "segment_hidden")
 _HEAD_NUMBERS = ("tail", "threshold", "eps", "temperature")
-CLIP, ROBERTA = "clip", "roberta"  # kinds of text side
 _ABSENT = ("hidden", "cif_layers", "detector", "layers")  # sizes that may be 0
+CLIP, ROBERTA = "clip", "roberta"  # kinds of text side
 _COUNTER = "num_batches_tracked"
 _REMEDY = "name a file that `sayclip train` wrote"
 

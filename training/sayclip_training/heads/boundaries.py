@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sayclip_export.models.segmental.detector import AS_THEY_ARE, FLAT, dissimilarity, neighbours, rises
-from sayclip_export.models.segmental.surroundings import Surroundings
+from sayclip_export.models.hubert import inside
+from sayclip_export.models.segmental.detector import dissimilarity, neighbours, rises
+from sayclip_export.models.segmental.surroundings import Surroundings, looked_at
 from sayclip_training.loop import decayed, run
 
 NAME = "detector"
 STEPS, BATCH, RATE = 600, 64, 1e-3
-TAUGHT = 3600  # recordings
 SURER = 1.125  # how much longer words are taken for in what is taught: fewer boundaries, of which more are right
 LEAST, MOST = 0.01, 0.99  # of a threshold
 _AT_ONCE = 64
@@ -40,10 +40,10 @@ class Lesson(nn.Module):
     def forward(self, frames: Tensor, mask: Tensor, taught: Tensor) -> Tensor:
         """The mean cross entropy with the boundaries ``taught`` f32 [B,T]."""
         odds = self.slope * (self.even - neighbours(self.net(frames, mask)))
-        inside = mask.clone()
-        inside[:, 0] = 0  # which has no predecessor
+        pairs = mask.clone()
+        pairs[:, 0] = 0  # which has no predecessor
         loss = binary_cross_entropy_with_logits(odds, taught, reduction="none")
-        return (loss * inside).sum() / inside.sum().clamp(min=1)
+        return (loss * pairs).sum() / pairs.sum().clamp(min=1)
 
 
 def expected(seconds: Sequence[float], word: float) -> float:
@@ -71,7 +71,7 @@ def learn(
         right = torch.zeros(frames.shape[:2])
         for place, row in enumerate(some):
             right[place, : len(marks[row])] = torch.from_numpy(marks[row])
-        loss: Tensor = lesson(frames, _mask(frames, count), right)
+        loss: Tensor = lesson(frames, inside(count, frames.shape[1]).float(), right)
         loss.backward()
         return {"loss": loss.item()}
 
@@ -98,18 +98,14 @@ def threshold(net: Surroundings | None, rows: Sequence[int], boundaries: float, 
     with torch.inference_mode():
         for start in range(0, len(rows), _AT_ONCE):
             frames, counts = batch(list(rows[start : start + _AT_ONCE]))
-            mask = _mask(frames, counts)
-            looked_at, flat = (frames, FLAT) if net is None else (net(frames, mask), AS_THEY_ARE)
-            near, wide = rises(*dissimilarity(looked_at, mask, flat))
+            mask = inside(counts, frames.shape[1]).float()
+            vectors, flat = looked_at(net, frames, mask)
+            near, wide = rises(*dissimilarity(vectors, mask, flat))
             heights.append(torch.maximum(near, wide)[near > eps].numpy())
     found = np.append(np.sort(np.concatenate(heights))[::-1], [0.0])
     count = min(max(1, round(boundaries)), len(found) - 1)
     # Half way to the next one, so that rounding changes no boundary.
     return float(np.clip((found[count - 1] + found[count]) / 2 - eps if count else MOST, LEAST, MOST))
-
-
-def _mask(frames: Tensor, count: Tensor) -> Tensor:
-    return (torch.arange(frames.shape[1])[None, :] < count[:, None]).float()
 
 
 def _is_peak(values: NDArray[np.float32]) -> NDArray[np.bool_]:

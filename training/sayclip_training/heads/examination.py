@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 from sayclip_export.models.layers import unit
 from sayclip_export.models.segmental import Heard
 from sayclip_training.heads.features import Features, LiveFeatures
-from sayclip_training.heads.measures import Agreement, between_words, compare, overlapping
+from sayclip_training.heads.measures import boundaries, overlapping
 from sayclip_training.heads.pairs import Pair
 from sayclip_training.losses import recall
 
@@ -26,11 +26,16 @@ Seconds = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass
 class Outcome:
-    """What was heard in N utterances: embeddings f32 [N,D] by name, and of each its units."""
+    """What was heard in N utterances: embeddings f32 [N,D] by name, and of each its units.
+
+    ``edges`` in seconds; ``named``, the nearest token of each unit, ``scores``, the cosines to these, and ``nearest``
+    i64 [K,5], the nearest ones. What a head does not have is empty.
+    """
 
     embeddings: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     edges: list[list[float]] = field(default_factory=list)
     named: list[list[int]] = field(default_factory=list)
+    scores: list[list[float]] = field(default_factory=list)
     nearest: list[NDArray[np.int64]] = field(default_factory=list)
 
 
@@ -56,31 +61,30 @@ class Examination:
         ``hit_rate``: share of units with one of the caption's tokens among their 5 nearest (SpeechCLIP's protocol).
         """
         heard = self.hear(head, rows)
-        right = self.picture[rows][:, None] == np.arange(len(self.pictures))
         found: dict[str, float] = {}
         for name, embedding in heard.embeddings.items():
-            cosines = embedding @ self.pictures.T
-            for k in (1, 10):
-                found[f"{name}_r{k}"] = recall(cosines, right, min(k, len(self.pictures)))
+            found |= {f"{name}_{depth}": value for depth, value in self.recalled(embedding, rows).items()}
         return found | self.units(heard, [self.pairs[row] for row in rows])
+
+    def recalled(self, embedding: NDArray[np.float32], rows: Sequence[int]) -> dict[str, float]:
+        """``r1`` and ``r10`` of the embeddings f32 [N,D] of utterances ``rows`` among all pictures."""
+        cosines = embedding @ self.pictures.T
+        right = self.picture[rows][:, None] == np.arange(len(self.pictures))
+        return {f"r{k}": recall(cosines, right, min(k, len(self.pictures))) for k in (1, 10)}
 
     def units(self, heard: Outcome, pairs: Sequence[Pair]) -> dict[str, float]:
         """What is measured of units, as far as words and times are known."""
         found: dict[str, float] = {}
         if heard.edges:
-            agreement, near, named, units = Agreement(), 0, 0, 0
-            timed = [i for i, pair in enumerate(pairs) if pair.words]
-            for i in timed:
-                words = pairs[i].words
-                spans = [(word.start, word.end) for word in words]
-                agreement += compare(heard.edges[i][1:-1], between_words(spans))
-                near += abs(len(heard.edges[i]) - 1 - len(words)) <= 1
-                for token, place in zip(heard.named[i], overlapping(heard.edges[i], spans), strict=True):
-                    units += 1
-                    named += place is not None and token in self.tokens(words[place].text)
-            if timed:
-                found |= {"f1": agreement.f1, "precision": agreement.precision, "recall": agreement.recall}
-                found |= {"near": near / len(timed), "named": named / max(units, 1)}
+            found |= boundaries(heard.edges, [pair.spans for pair in pairs])
+            named = [
+                place is not None and token in self.tokens(pair.words[place].text)
+                for pair, edges, tokens in zip(pairs, heard.edges, heard.named, strict=True)
+                for token, place in zip(tokens, overlapping(edges, pair.spans), strict=True)
+                if pair.words
+            ]
+            if named:
+                found["named"] = float(np.mean(named))
         if heard.nearest:
             hits: list[bool] = []
             for nearest, pair in zip(heard.nearest, pairs, strict=True):
@@ -108,6 +112,7 @@ class Examination:
         outcome, found = Outcome(), [one for _, one in sorted(parts, key=lambda part: part[0])]
         outcome.edges = [one["edges"] for one in found if "edges" in one]
         outcome.named = [one["ids"] for one in found if "ids" in one]
+        outcome.scores = [one["scores"] for one in found if "scores" in one]
         outcome.nearest = [one["nearest"] for one in found if "nearest" in one]
         for name in ("parallel", "cascaded"):
             embeddings = [one[name] for one in found if name in one]
@@ -121,7 +126,7 @@ class Examination:
         for name, embedding in (("parallel", heard.parallel), ("cascaded", heard.cascaded)):
             for one, row in zip(found, [] if embedding is None else unit(embedding).numpy(), strict=False):
                 one[name] = row
-        if heard.units is None or heard.ids is None:
+        if heard.units is None or heard.ids is None or heard.scores is None:
             return found
         numbers = [heard.units.shape[1]] * len(found) if heard.count is None else heard.count.tolist()
         table = head.reader.text.token_embedding.weight  # type: ignore[union-attr]
@@ -129,7 +134,8 @@ class Examination:
         nearest = cosines.topk(NEIGHBOURS, -1).indices.numpy()
         edges = None if heard.edges is None else self.seconds(heard.edges, count, samples)
         for place, (one, number) in enumerate(zip(found, numbers, strict=True)):
-            one["ids"], one["nearest"] = heard.ids[place, :number].tolist(), nearest[place, :number]
+            one["ids"], one["scores"] = heard.ids[place, :number].tolist(), heard.scores[place, :number].tolist()
+            one["nearest"] = nearest[place, :number]
             if edges is not None:
                 one["edges"] = edges[place, : number + 1].tolist()
         return found

@@ -19,8 +19,8 @@ from torch import Tensor
 from sayclip.bundle.files import sha256_of
 from sayclip.errors import AudioError, NoSpeechError
 from sayclip.inputs.audio import AudioSettings, read_audio
+from sayclip_export.models.hubert import inside
 from sayclip_export.models.speech import SpeechTower
-from sayclip_training.augment import validity
 from sayclip_training.distillation import cache
 
 AT_ONCE = 400  # recordings a file: what an interruption can lose
@@ -86,7 +86,7 @@ class LiveFeatures:
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Frames f32 [B,T,W], which mean nothing past their count, and the counts i32 [B]."""
         log_mel, count = self.log_mel.batch(rows)
-        return self.tower.mixed(log_mel, validity(count, log_mel.shape[1]))[0], self.tower.frames(count)
+        return self.tower.mixed(log_mel, inside(count, log_mel.shape[1]))[0], self.tower.frames(count)
 
 
 def extract(

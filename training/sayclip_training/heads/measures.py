@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 TOLERANCE = 0.04  # seconds
+Units = Sequence[Sequence[float]]  # of each utterance the edges of its units in seconds, ascending
+Spoken = Sequence[Sequence[tuple[float, float]]]  # of each utterance the spans of its words in seconds; none unknown
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,33 @@ def compare(found: Sequence[float], are: Sequence[float], tolerance: float = TOL
 def between_words(spans: Sequence[tuple[float, float]]) -> list[float]:
     """Where one word ends and the next begins, in seconds, for the spans of words; the middle of a pause between."""
     return [(before[1] + after[0]) / 2 for before, after in itertools.pairwise(spans)]
+
+
+def agreement(edges: Units, spoken: Spoken, tolerance: float = TOLERANCE) -> Agreement:
+    """Boundaries of units between ``edges``, in seconds, against those between words, over all utterances."""
+    found = Agreement()
+    for at, spans in zip(edges, spoken, strict=True):
+        if spans:
+            found += compare(at[1:-1], between_words(spans), tolerance)
+    return found
+
+
+def more_than_words(edges: Units, spoken: Spoken) -> list[int]:
+    """How many more units than words every utterance with words has; fewer are negative."""
+    return [len(at) - 1 - len(spans) for at, spans in zip(edges, spoken, strict=True) if spans]
+
+
+def boundaries(edges: Units, spoken: Spoken) -> dict[str, float]:
+    """``f1``, ``precision`` and ``recall`` within 40 ms; ``near``: share of as many units as words, give or take one.
+
+    Utterances without words do not count; without any there is nothing.
+    """
+    more = more_than_words(edges, spoken)
+    if not more:
+        return {}
+    all_of_them = agreement(edges, spoken)
+    found = {"f1": all_of_them.f1, "precision": all_of_them.precision, "recall": all_of_them.recall}
+    return found | {"near": sum(abs(number) <= 1 for number in more) / len(more)}
 
 
 def overlapping(edges: Sequence[float], spans: Sequence[tuple[float, float]]) -> list[int | None]:

@@ -47,6 +47,11 @@ class Pair:
     words: tuple[Word, ...]
     line: int
 
+    @property
+    def spans(self) -> list[tuple[float, float]]:
+        """From when to when each of its words is said, in seconds."""
+        return [(word.start, word.end) for word in self.words]
+
 
 @dataclass(frozen=True)
 class Pairs:

@@ -22,7 +22,7 @@ from sayclip_training.heads.features import Features, LiveFeatures
 from sayclip_training.heads.recurrence import Spoken, recurrence
 from sayclip_training.heads.settings import Settings
 
-MEASURED = 1500  # recordings that the threshold is found on
+TAUGHT, MEASURED = 3600, 1500  # recordings that teach, and that the threshold is found on
 _AT_ONCE = 64
 
 
@@ -67,7 +67,7 @@ def recurrences(
     Arguments as of ``segmentation``.
     """
     spoken = _spoken(heard, rows, meaning)
-    chosen = np.random.default_rng(0).permutation(np.array(rows))[: boundaries.TAUGHT].tolist()
+    chosen = np.random.default_rng(0).permutation(np.array(rows))[:TAUGHT].tolist()
     with Progress("recurrences") as bar:
         return spoken.identity, recurrence(spoken, chosen, kept, bar)
 

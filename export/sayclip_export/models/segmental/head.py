@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from sayclip_export.models.hubert import additive_mask, inside
 from sayclip_export.models.layers import Block
 from sayclip_export.models.segmental.config import HeadConfig
-from sayclip_export.models.segmental.detector import AS_THEY_ARE, FLAT, boundaries
+from sayclip_export.models.segmental.detector import boundaries
 from sayclip_export.models.segmental.heard import Heard
 from sayclip_export.models.segmental.pooling import pool
-from sayclip_export.models.segmental.surroundings import Surroundings
+from sayclip_export.models.segmental.surroundings import Surroundings, looked_at
 from sayclip_export.models.segmental.units import UnitReader
 from sayclip_export.models.text_side import TextSide
 
@@ -48,8 +48,8 @@ class SegmentalHead(nn.Module):
     def forward(self, frames: Tensor, count: Tensor, target: Tensor | None = None) -> Heard:
         config = self.config
         mask = inside(count, frames.shape[1]).float()
-        looked_at, flat = (frames, FLAT) if self.detector is None else (self.detector(frames, mask), AS_THEY_ARE)
-        starts, prominence = boundaries(looked_at, mask, config.threshold, config.eps, config.slots, flat)
+        vectors, flat = looked_at(self.detector, frames, mask)
+        starts, prominence = boundaries(vectors, mask, config.threshold, config.eps, config.slots, flat)
         means, segments, edges = pool(frames, starts, mask, config.slots)
         x = self.dropout(means) + self.positions
         attention_mask = additive_mask(inside(segments, config.slots).to(x.dtype))

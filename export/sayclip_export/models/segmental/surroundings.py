@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu
 
+from sayclip_export.models.segmental.detector import AS_THEY_ARE, FLAT
 from sayclip_export.models.segmental.precision import single
 
 LAYERS, KERNEL = 3, 5  # a vector knows 6 frames on either side
@@ -35,3 +36,8 @@ class Surroundings(nn.Module):
                 x = x + found if number else found
             out: Tensor = self.out(torch.transpose(x, 1, 2))
             return out
+
+
+def looked_at(net: Surroundings | None, frames: Tensor, mask: Tensor) -> tuple[Tensor, float]:
+    """What a detector is given behind ``net``, or of the frames as they are: vectors f32 [B,T,W'], and ``flat``."""
+    return (frames, FLAT) if net is None else (net(frames, mask), AS_THEY_ARE)

@@ -82,7 +82,7 @@ def _measures(material: Material, trained: Trained, rows: Mapping[str, Sequence[
             continue
         found["spoken"] = spoken.scores(material, head, some)
         if heard.named:
-            named = vocabulary.named(exam, head, some)
+            named = vocabulary.named(heard)
             found["vocabulary"] = vocabulary.used(named, names)
             if heard.edges:
                 found["more_units"] = units.more_than_words(heard.edges, pairs)

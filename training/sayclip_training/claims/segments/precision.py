@@ -28,7 +28,6 @@ from sayclip_training.distillation.teacher import named_folder
 from sayclip_training.heads.measures import Agreement, compare
 from sayclip_training.heads.pairs import TRAIN
 from sayclip_training.heads.recipe import Material
-from sayclip_training.losses import recall
 
 PRECISIONS = ("fp32", "fp16", "int8")
 ASKED = 320  # utterances
@@ -87,11 +86,8 @@ def _hear(bundle: Path, precision: str, paths: Sequence[Path]) -> _Heard:
 def _scores(heard: _Heard, plain: _Heard, material: Material, rows: Sequence[int]) -> dict[str, float]:
     exam = material.exam
     cosines = row_cosines(plain.embeddings, heard.embeddings)
-    agreement = Agreement()
-    for edges, wanted in zip(heard.edges, plain.edges, strict=True):
-        agreement += compare(edges[1:-1], wanted[1:-1], CLOSE)
-    right = exam.picture[rows][:, None] == np.arange(len(exam.pictures))
-    found = {f"r{k}": recall(heard.embeddings @ exam.pictures.T, right, k) for k in (1, 10)}
+    moved = sum((compare(a[1:-1], b[1:-1], CLOSE) for a, b in zip(heard.edges, plain.edges, strict=True)), Agreement())
+    found = exam.recalled(heard.embeddings, rows)
     found |= {"f1": boundaries(heard.edges, [material.pairs.rows[row] for row in rows]).get("f1", 0.0)}
-    found |= {"f1_20_to_fp32": agreement.f1, "cosine": float(cosines.mean()), "lowest": float(cosines.min())}
+    found |= {"f1_20_to_fp32": moved.f1, "cosine": float(cosines.mean()), "lowest": float(cosines.min())}
     return {name: round(value, 7) for name, value in found.items()}

@@ -7,34 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from sayclip.text.tokenizer import Tokenizer
-from sayclip_export.models.segmental import Heard
 from sayclip_training import hashed
-from sayclip_training.heads.examination import AT_ONCE, Examination
+from sayclip_training.heads.examination import Examination, Outcome
 
 MOST = 10
 EXAMPLES, FEWEST_WORDS = 5, 3
 Named = list[tuple[int, float]]  # of each unit the nearest token and the cosine to it
 
 
-def named(exam: Examination, head: nn.Module, rows: Sequence[int]) -> list[Named]:
-    """The units of utterances ``rows``, by a ``head`` that has some."""
-    head.eval()
-    order = sorted(range(len(rows)), key=lambda place: int(exam.features.counts()[rows[place]]))
-    found: list[Named] = [[] for _ in rows]
-    with torch.inference_mode():
-        for start in range(0, len(order), AT_ONCE):
-            places = order[start : start + AT_ONCE]
-            heard: Heard = head(*exam.features.batch([rows[place] for place in places]))
-            assert heard.ids is not None
-            assert heard.scores is not None
-            numbers = [heard.ids.shape[1]] * len(places) if heard.count is None else heard.count.tolist()
-            for place, ids, scores, number in zip(places, heard.ids, heard.scores, numbers, strict=True):
-                found[place] = list(zip(ids[:number].tolist(), scores[:number].tolist(), strict=True))
-    return found
+def named(heard: Outcome) -> list[Named]:
+    """The units of every utterance."""
+    return [list(zip(*one, strict=True)) for one in zip(heard.named, heard.scores, strict=True)]
 
 
 def used(units: Sequence[Named], tokenizer: Tokenizer) -> dict[str, Any]:
