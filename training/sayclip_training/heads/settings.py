@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sayclip.errors import InputError
 from sayclip_export.models.segmental import KINDS, VOCABULARIES, HeadConfig
+from sayclip_export.readers.speech_head import LARGEST, MOST_LAYERS
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,8 @@ class Settings:
             raise InputError(f"a unit is to take {self.unit_seconds:g} s", "give what a word takes, such as 0.4")
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise InputError(f"threshold is {self.threshold:g}", "give a number between 0 and 1, such as 0.05")
+        for name, most in (("detector", LARGEST), ("hidden", LARGEST), ("layers", MOST_LAYERS)):
+            if getattr(self, name) > most:  # of which no file is read
+                raise InputError(f"{name} is {getattr(self, name)}, wanted at most {most}", "give a smaller one")
         if self.batch < 2:  # one has nothing to be held against
             raise InputError(f"batch is {self.batch}", "give at least 2 pairs a step")
