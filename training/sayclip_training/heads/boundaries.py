@@ -56,7 +56,8 @@ def learn(
 ) -> Surroundings:
     """A net of width ``detector``, taught the so many clearest ``boundaries`` of ``breaks``, f32 [T] by utterance.
 
-    ``breaks``: see ``recurrence``; ``batch``: frames f32 [B,T,W] of utterances, and their count. Resumes from ``work``.
+    ``breaks``: what speaks for a boundary in front of each frame; ``batch``: frames f32 [B,T,W] of utterances, and
+    their count. Resumes from ``work``.
     """
     rows = sorted(breaks)
     marks = taught(breaks, boundaries)
@@ -87,6 +88,19 @@ def taught(breaks: Mapping[int, NDArray[np.float32]], boundaries: float) -> dict
     count = min(max(0, round(boundaries)), len(all_of_them))
     least = np.sort(all_of_them)[len(all_of_them) - count] if count else np.inf
     return {row: (one >= least).astype(np.float32) for row, one in peaks.items()}
+
+
+def leaps(net: Surroundings, rows: Sequence[int], batch: Batch) -> dict[int, NDArray[np.float32]]:
+    """How far ``net`` sets each frame of the utterances ``rows`` apart from its predecessor, f32 [T], from 0 to 2."""
+    found: dict[int, NDArray[np.float32]] = {}
+    with torch.inference_mode():
+        for start in range(0, len(rows), _AT_ONCE):
+            some = list(rows[start : start + _AT_ONCE])
+            frames, counts = batch(some)
+            far = 1 - neighbours(net(frames, inside(counts, frames.shape[1]).float()))
+            far[:, 0] = 0  # which has no predecessor
+            found |= {row: one[:count].numpy() for row, one, count in zip(some, far, counts.tolist(), strict=True)}
+    return found
 
 
 def threshold(net: Surroundings | None, rows: Sequence[int], boundaries: float, batch: Batch, eps: float) -> float:

@@ -42,16 +42,39 @@ class Spoken:
     identity: str
 
 
-class Bank:
-    """All stretches of ``length`` frames in ``spoken``, frames brought to principal axes and length 1."""
+@dataclass(frozen=True)
+class Axes:
+    """Principal axes f32 [W,V] of frames, and their ``middle`` f32 [W]."""
 
-    def __init__(self, spoken: Spoken, axes: Tensor, middle: Tensor, length: int) -> None:
-        self._axes, self._middle, self.length = axes, middle, length
-        gap = torch.zeros(BEYOND, axes.shape[1])  # behind the last frame of a recording nothing goes on
+    middle: Tensor
+    axes: Tensor
+
+    @classmethod
+    def of(cls, spoken: Spoken) -> Axes:
+        frames = torch.cat([spoken.frames(row) for row in spoken.rows])
+        some = frames[:: max(1, len(frames) // SAMPLE)].double()
+        middle = some.mean(0)
+        found = torch.linalg.svd(some - middle, full_matrices=False)
+        width = min(WIDTH, len(found.S))
+        # Half way to white: the strongest axes are of loudness and voice, the weakest of noise.
+        size = (found.S[:width] / len(some) ** 0.5).clamp(min=1e-6) ** 0.5
+        return cls(middle.float(), (found.Vh[:width].T / size).float())
+
+    def bring(self, frames: Tensor) -> Tensor:
+        """Frames f32 [T,W] in these axes, of length 1, f32 [T,V]: what they have in common is their cosine."""
+        return normalize((frames - self.middle) @ self.axes, dim=1, eps=1e-6)
+
+
+class Bank:
+    """All stretches of ``length`` frames in ``spoken``, brought to ``axes``."""
+
+    def __init__(self, spoken: Spoken, axes: Axes, length: int) -> None:
+        self._axes, self.length = axes, length
+        gap = torch.zeros(BEYOND, axes.axes.shape[1])  # behind the last frame of a recording nothing goes on
         parts, start = [gap], BEYOND
         places, means = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for row in spoken.rows:
-            frames = self._brought(spoken.frames(row))
+            frames = self._axes.bring(spoken.frames(row))
             if start + len(frames) > MOST_FRAMES:
                 break
             starts = np.arange(max(0, len(frames) - length + 1))
@@ -73,7 +96,7 @@ class Bank:
 
         ``frames`` f32 [T,W], of an utterance; what ``means`` the same is not compared with.
         """
-        frames, length = self._brought(frames), self.length
+        frames, length = self._axes.bring(frames), self.length
         found = np.zeros(len(frames), np.float32)
         stretches = len(frames) - length + 1
         if stretches < 2 or not len(self._places):
@@ -106,9 +129,6 @@ class Bank:
             total[inside] += dots.mean(1)
             count[inside] += 1
         return total / count.clamp(min=1)
-
-    def _brought(self, frames: Tensor) -> Tensor:
-        return normalize((frames - self._middle) @ self._axes, dim=1, eps=1e-6)
 
     def _shortened(self, frames: Tensor, starts: Tensor) -> Tensor:
         width = frames.shape[1]
@@ -144,15 +164,8 @@ def recurrence(
 
 
 def _banks(spoken: Spoken) -> list[Bank]:
-    frames = torch.cat([spoken.frames(row) for row in spoken.rows])
-    some = frames[:: max(1, len(frames) // SAMPLE)].double()
-    middle = some.mean(0)
-    found = torch.linalg.svd(some - middle, full_matrices=False)
-    width = min(WIDTH, len(found.S))
-    # Half way to white: the strongest axes are of loudness and voice, the weakest of noise.
-    size = (found.S[:width] / len(some) ** 0.5).clamp(min=1e-6) ** 0.5
-    axes = (found.Vh[:width].T / size).float()
-    return [Bank(spoken, axes, middle.float(), length) for length in STRETCHES]
+    axes = Axes.of(spoken)
+    return [Bank(spoken, axes, length) for length in STRETCHES]
 
 
 def _dots(one: Tensor, many: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""The detector of a segmental head, learnt before the head from recordings alone."""
+"""The detector of a segmental head, learnt before the head from recordings and from which of them mean the same."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,25 @@ from sayclip.errors import InputError
 from sayclip_export.models.segmental import HeadConfig
 from sayclip_export.models.segmental.surroundings import Surroundings
 from sayclip_training import workfolder
+from sayclip_training.distillation import cache
 from sayclip_training.distillation.cache import digest
 from sayclip_training.heads import boundaries
+from sayclip_training.heads.consensus import Alignment, Curves, agreed, align, together
 from sayclip_training.heads.features import Features, LiveFeatures
-from sayclip_training.heads.recurrence import Spoken, recurrence
+from sayclip_training.heads.recurrence import Axes, Spoken, recurrence
 from sayclip_training.heads.settings import Settings
 
 TAUGHT, MEASURED = 3600, 1500  # recordings that teach, and that the threshold is found on
 _AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Recurrences:
+    """Where recordings break off, see ``recurrence``, which of them say the same, and a hash of where it comes from."""
+
+    identity: str
+    breaks: Curves
+    alignments: Sequence[Alignment]
 
 
 def segmentation(
@@ -42,16 +54,7 @@ def segmentation(
     """
     net = None
     if settings.detector:
-        identity, breaks = recurrences(heard, rows, meaning, kept)
-        wanted = boundaries.expected(heard.seconds[list(breaks)].tolist(), boundaries.SURER * settings.unit_seconds)
-        facts = {
-            "recurrences": identity,
-            "detector": settings.detector,
-            "unit_seconds": settings.unit_seconds,
-            "seed": settings.seed,
-        }
-        workfolder.hold(work / boundaries.NAME, boundaries.NAME, facts)
-        net = boundaries.learn(breaks, wanted, settings.detector, settings.seed, heard.batch, work / boundaries.NAME)
+        net = _taught(heard, recurrences(heard, rows, meaning, kept), settings, kept, work)
     if settings.threshold is not None:
         return net, settings.threshold
     some = rows[:: max(1, len(rows) // MEASURED)]
@@ -61,15 +64,67 @@ def segmentation(
 
 def recurrences(
     heard: Features | LiveFeatures, rows: Sequence[int], meaning: NDArray[np.int64], kept: Path
-) -> tuple[str, dict[int, NDArray[np.float32]]]:
-    """What detectors are taught by, of some of the utterances ``rows`` (see ``recurrence``), and a hash of its origin.
-
-    Arguments as of ``segmentation``.
-    """
+) -> Recurrences:
+    """What detectors are taught by, of some of the utterances ``rows``. Arguments as of ``segmentation``."""
     spoken = _spoken(heard, rows, meaning)
-    chosen = np.random.default_rng(0).permutation(np.array(rows))[:TAUGHT].tolist()
+    chosen = _chosen(rows, meaning)
+    axes = Axes.of(spoken)
+    alignments = align(lambda row: axes.bring(spoken.frames(row)).numpy(), chosen, meaning)
     with Progress("recurrences") as bar:
-        return spoken.identity, recurrence(spoken, chosen, kept, bar)
+        return Recurrences(spoken.identity, recurrence(spoken, chosen, kept, bar), alignments)
+
+
+def _chosen(rows: Sequence[int], meaning: NDArray[np.int64]) -> list[int]:
+    """Some of ``rows``, all of those that mean the same or none, until they are ``TAUGHT``; the same every time."""
+    order = np.random.default_rng(0).permutation(np.unique(meaning[list(rows)]))
+    place = dict(zip(order.tolist(), range(len(order)), strict=True))
+    return sorted(rows, key=lambda row: (place[int(meaning[row])], row))[:TAUGHT]
+
+
+def _taught(
+    heard: Features | LiveFeatures, found: Recurrences, settings: Settings, kept: Path, work: Path
+) -> Surroundings:
+    """The net, taught once by recurrences and, where recordings say the same, once more by what these make of it.
+
+    Read from ``kept`` where a head of the same detector was learnt before.
+    """
+    facts = {
+        "recurrences": found.identity,
+        "aligned": len(found.alignments),
+        "detector": settings.detector,
+        "unit_seconds": settings.unit_seconds,
+        "seed": settings.seed,
+    }
+    path = kept / f"detector-{digest(f'{name} {value}' for name, value in facts.items())}.npz"
+    rows = list(found.breaks)
+    before = _kept(path, Surroundings(heard.batch(rows[:1])[0].shape[-1], settings.detector))
+    if before is not None:
+        return before
+    work /= boundaries.NAME
+    workfolder.hold(work, boundaries.NAME, facts)
+    wanted = boundaries.expected(heard.seconds[rows].tolist(), boundaries.SURER * settings.unit_seconds)
+
+    def learn(curves: Curves, place: Path) -> Surroundings:
+        return boundaries.learn(curves, wanted, settings.detector, settings.seed, heard.batch, place)
+
+    breaks = agreed(found.breaks, found.alignments)
+    net = learn(breaks, work)
+    if found.alignments:
+        # Its own opinion alone would teach it nothing new. That of other voices does.
+        opinions = agreed(boundaries.leaps(net, rows, heard.batch), found.alignments)
+        net = learn(together(opinions, breaks), work / "again")
+    cache.keep_arrays(path, {name: value.numpy() for name, value in net.state_dict().items()})
+    return net
+
+
+def _kept(path: Path, net: Surroundings) -> Surroundings | None:
+    """``net`` with the weights that ``path`` holds, None where it holds none of use."""
+    shapes = {name: value.shape for name, value in net.state_dict().items()}
+    found = cache.kept_arrays(path, list(shapes))
+    if found is None or any(found[name].shape != tuple(shape) for name, shape in shapes.items()):
+        return None
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in found.items()})
+    return net.eval()
 
 
 def _spoken(heard: Features | LiveFeatures, rows: Sequence[int], meaning: NDArray[np.int64]) -> Spoken:
