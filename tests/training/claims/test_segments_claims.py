@@ -155,7 +155,7 @@ def invented(arm: str, seed: int, r1: float, **more: float) -> dict[str, Any]:
     scores = {f"{own}_r1": r1, f"{own}_r10": base.pop("r10")}
     if arm == "hybrid":
         scores |= {"cascaded_r1": r1 / 2, "cascaded_r10": 0.2}
-    segments = arm == "cif" or arm.startswith(MAIN)
+    segments = arm.startswith(MAIN)
     if arm != PARALLEL:
         scores |= {name: value for name, value in base.items() if segments or name.startswith("hit_rate")}
     found: dict[str, Any] = {
@@ -181,6 +181,8 @@ def invented(arm: str, seed: int, r1: float, **more: float) -> dict[str, Any]:
         found["baselines"] = {name: {s: bounds for s in SPLITS if s != TRAIN} for name in ("even", "unlearnt")}
         plain = {"r1": 0.3, "r10": 0.5, "f1": 0.7, "f1_20_to_fp32": 1.0, "cosine": 1.0, "lowest": 1.0}
         low = plain | {"f1": 0.7 + more.get("moved", 0.01), "cosine": more.get("cosine", 0.995), "lowest": 0.6}
+        both = {"n": 25, "own": {"r1": 0.8, "r10": 0.9}, own: {"r1": 0.4, "r10": 0.6}}
+        found["own"] = {"names": both, "scenes": both}
         found["precision"] = {"n": 320, "problems": [], "fp32": plain, "fp16": low, "int8": low}
     return found
 
@@ -251,6 +253,7 @@ def test_the_page_says_what_holds_and_draws_it(found: list[dict[str, Any]], tmp_
     assert ("**does not hold**" in text) == (found is BAD)
     assert "## What was tried" in text
     assert "a\\|b- 2" in text, "a token does not end a cell"
+    assert "| the encoder's own | 80.0 | 90.0 | 80.0 | 90.0 |" in text
     if len(found) > 1:
         assert "segmental has 0 % fewer than cascaded" in text
     for name in ("found", "units", "heard"):
@@ -302,6 +305,18 @@ def test_an_experiment_leaves_one_small_json(performed: Path, quick_testbed: Bed
     assert main_arm["baselines"]["even"][VOICE]["near"] == 1.0
     assert main_arm["seconds"]["processor"] > 0
     assert main_arm["seconds"]["training"] < main_arm["seconds"]["everything"]
+
+
+@needs_data
+def test_the_bundles_own_encoder_is_asked_the_same(performed: Path) -> None:
+    (found,) = [one for one in results.read(STUDY, performed / "results") if one["arm"] == MAIN]
+    names, scenes = found["own"]["names"], found["own"]["scenes"]
+    assert names["n"] + scenes["n"] == found["utterances"][VOICE]
+    assert names["own"]["r1"] > 0.5, "it learnt names"
+    assert scenes["own"]["r1"] < names["own"]["r1"] - 0.2, "it learnt no scenes"
+    assert names["n"] * names["cascaded"]["r10"] + scenes["n"] * scenes["cascaded"]["r10"] == pytest.approx(
+        found["utterances"][VOICE] * found["scores"][VOICE]["cascaded_r10"], abs=0.2
+    )
 
 
 @needs_data

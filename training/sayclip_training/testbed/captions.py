@@ -10,6 +10,7 @@ from sayclip_training.testbed import splits
 from sayclip_training.testbed.scenes import Scene
 
 HEADER = ("file", "caption", "kind", "split")
+SCENES = "scenes"  # folder
 NAME, KEYWORD, SCENE = KINDS = ("name", "keyword", "scene")
 
 
@@ -28,7 +29,7 @@ def picture_file(emoji: Emoji) -> str:
 
 
 def scene_file(number: int) -> str:
-    return f"scenes/{number:04d}.webp"
+    return f"{SCENES}/{number:04d}.webp"
 
 
 def captions(emoji: Sequence[Emoji], nouns: Mapping[str, int], scenes: Sequence[Scene], seed: int) -> list[Caption]:

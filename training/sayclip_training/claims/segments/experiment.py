@@ -8,7 +8,7 @@ from typing import Any
 
 from sayclip_export.readers.speech_head import write_speech_head
 from sayclip_training.claims.results import Stopwatch, file_name, machine
-from sayclip_training.claims.segments import precision, spoken, units, vocabulary
+from sayclip_training.claims.segments import own, precision, spoken, units, vocabulary
 from sayclip_training.claims.segments.arms import MAIN, trials
 from sayclip_training.claims.study import Place, Say
 from sayclip_training.heads.recipe import Material, Trained, checkpoint, gather, train_head
@@ -56,6 +56,7 @@ def run(name: str, seed: int, place: Place, say: Say) -> dict[str, Any]:
     if name == MAIN:
         found["baselines"] = _baselines(material, rows)
         if rows.get(VOICE):
+            found["own"] = own.scores(place.clip, material, trained.speech.head, rows[VOICE])
             asked = precision.chosen(material, rows[VOICE], precision.ASKED)
             found["precision"] = precision.scores(out, place.clip, material, asked)
     found["seconds"] = watch.seconds()

@@ -48,6 +48,7 @@ def write(results: Sequence[Result], path: Path) -> None:
         f"{writing.taken(arms, one)}",
         "sizes": _sizes(arms),
         "found": _found(arms),
+        "own": _own(main),
         "chance": ", ".join(f"R@{k} {100 * k / one['pictures']:.2g}" for k in (1, 10)),
         "units": _units(arms),
         "threshold": f"{units.THRESHOLD:g}",
@@ -90,6 +91,23 @@ def _found(arms: Arms) -> str:
             label = f"{arm}, {name}" if len(embeddings(seeds)) > 1 else arm
             rows.append([label, *(recalled(seeds, split, k, name).percent() for split in there for k in (1, 10))])
     return table(["arm", *(f"{SPLITS[split]} R@{k}" for split in there for k in (1, 10))], rows)
+
+
+def _own(main: Sequence[Result]) -> str:
+    seeds = [seed for seed in main if "own" in seed]
+    if not seeds:
+        return NOTHING
+    kinds = list(seeds[0]["own"])
+    rows = [
+        [
+            "the encoder's own",
+            *(f"{100 * seeds[0]['own'][kind]['own'][f'r{k}']:.1f}" for kind in kinds for k in (1, 10)),
+        ]
+    ]
+    name = embeddings(seeds)[0]
+    rows.append([MAIN, *(over(seeds, "own", kind, name, f"r{k}").percent() for kind in kinds for k in (1, 10))])
+    asked = {kind: seeds[0]["own"][kind]["n"] for kind in kinds}
+    return table(["", *(f"{kind} ({n:,}) R@{k}" for kind, n in asked.items() for k in (1, 10))], rows)
 
 
 def _units(arms: Arms) -> str:
