@@ -1,12 +1,14 @@
 """What teaches a detector where words end: breaks in what recordings have in common, as often as words are long.
 
 SCPC's detector looks for leaps between neighbouring frames and finds phones. So that leaps come where words end, frames
-pass a small net first (``Surroundings``), which learns to make them where `recurrence` breaks off. What that says is
-often wrong but seldom in the same way, so the net, which sees a few frames alone, comes out better than its teacher.
+pass a small net first (``Surroundings``), which learns to make them where `recurrence` breaks off, as far as other
+voices agree (`consensus`). What that says is often wrong but seldom in the same way, so the net, which sees a few
+frames alone, comes out better than its teacher.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sayclip_training.loop import decayed, run
 
 NAME = "detector"
 STEPS, BATCH, RATE = 600, 64, 1e-3
+OFTEN = 80  # times that each recording is seen at most, where there are few
 SURER = 1.125  # how much longer words are taken for in what is taught: fewer boundaries, of which more are right
 LEAST, MOST = 0.01, 0.99  # of a threshold
 _AT_ONCE = 64
@@ -60,6 +63,7 @@ def learn(
     their count. Resumes from ``work``.
     """
     rows = sorted(breaks)
+    steps = min(STEPS, math.ceil(OFTEN * len(rows) / min(BATCH, len(rows))))
     marks = taught(breaks, boundaries)
     torch.manual_seed(seed)
     lesson = Lesson(batch(rows[:1])[0].shape[-1], detector)
@@ -77,7 +81,7 @@ def learn(
         return {"loss": loss.item()}
 
     lesson.train()
-    run(NAME, work, {"lesson": lesson}, optimizer, STEPS, step, warmup=1, seed=seed)
+    run(NAME, work, {"lesson": lesson}, optimizer, steps, step, warmup=1, seed=seed)
     return lesson.net.eval()
 
 

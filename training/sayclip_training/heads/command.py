@@ -62,7 +62,7 @@ def add(recipes: Any) -> None:
         type=natural,
         default=128,
         metavar="WIDTH",
-        help="of the net before the detector, learnt from recordings alone (default 128); 0: frames as they are",
+        help="of the net before the detector, learnt without transcripts (default 128); 0: frames as they are",
     )
     parser.add_argument(
         "--unit-seconds",
