@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,18 @@ Frames = Callable[[int], Tensor]
 
 
 @dataclass(frozen=True)
+class Axes:
+    """Principal axes f32 [W,V] of frames, and their ``middle`` f32 [W]."""
+
+    middle: Tensor
+    axes: Tensor
+
+    def bring(self, frames: Tensor) -> Tensor:
+        """Frames f32 [T,W] in these axes, of length 1, f32 [T,V]: what they have in common is their cosine."""
+        return normalize((frames - self.middle) @ self.axes, dim=1, eps=1e-6)
+
+
+@dataclass(frozen=True)
 class Spoken:
     """What is searched: ``frames(row)`` f32 [T,W] of each of the utterances ``rows``, and what each ``means``."""
 
@@ -41,36 +54,25 @@ class Spoken:
     means: NDArray[np.int64]
     identity: str
 
-
-@dataclass(frozen=True)
-class Axes:
-    """Principal axes f32 [W,V] of frames, and their ``middle`` f32 [W]."""
-
-    middle: Tensor
-    axes: Tensor
-
-    @classmethod
-    def of(cls, spoken: Spoken) -> Axes:
-        frames = torch.cat([spoken.frames(row) for row in spoken.rows])
+    @cached_property
+    def axes(self) -> Axes:
+        """The principal axes of all frames, in which they are compared."""
+        frames = torch.cat([self.frames(row) for row in self.rows])
         some = frames[:: max(1, len(frames) // SAMPLE)].double()
         middle = some.mean(0)
         found = torch.linalg.svd(some - middle, full_matrices=False)
         width = min(WIDTH, len(found.S))
         # Half way to white: the strongest axes are of loudness and voice, the weakest of noise.
         size = (found.S[:width] / len(some) ** 0.5).clamp(min=1e-6) ** 0.5
-        return cls(middle.float(), (found.Vh[:width].T / size).float())
-
-    def bring(self, frames: Tensor) -> Tensor:
-        """Frames f32 [T,W] in these axes, of length 1, f32 [T,V]: what they have in common is their cosine."""
-        return normalize((frames - self.middle) @ self.axes, dim=1, eps=1e-6)
+        return Axes(middle.float(), (found.Vh[:width].T / size).float())
 
 
 class Bank:
-    """All stretches of ``length`` frames in ``spoken``, brought to ``axes``."""
+    """All stretches of ``length`` frames in ``spoken``, brought to its axes."""
 
-    def __init__(self, spoken: Spoken, axes: Axes, length: int) -> None:
-        self._axes, self.length = axes, length
-        gap = torch.zeros(BEYOND, axes.axes.shape[1])  # behind the last frame of a recording nothing goes on
+    def __init__(self, spoken: Spoken, length: int) -> None:
+        self._axes, self.length = spoken.axes, length
+        gap = torch.zeros(BEYOND, self._axes.axes.shape[1])  # behind the last frame of a recording nothing goes on
         parts, start = [gap], BEYOND
         places, means = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for row in spoken.rows:
@@ -164,8 +166,7 @@ def recurrence(
 
 
 def _banks(spoken: Spoken) -> list[Bank]:
-    axes = Axes.of(spoken)
-    return [Bank(spoken, axes, length) for length in STRETCHES]
+    return [Bank(spoken, length) for length in STRETCHES]
 
 
 def _dots(one: Tensor, many: Tensor) -> Tensor:

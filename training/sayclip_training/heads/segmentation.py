@@ -22,7 +22,7 @@ from sayclip_training.distillation.cache import digest
 from sayclip_training.heads import boundaries
 from sayclip_training.heads.consensus import Alignment, Curves, agreed, align, together
 from sayclip_training.heads.features import Features, LiveFeatures
-from sayclip_training.heads.recurrence import Axes, Spoken, recurrence
+from sayclip_training.heads.recurrence import Spoken, recurrence
 from sayclip_training.heads.settings import Settings
 
 TAUGHT, MEASURED = 3600, 1500  # recordings that teach, and that the threshold is found on
@@ -68,8 +68,7 @@ def recurrences(
     """What detectors are taught by, of some of the utterances ``rows``. Arguments as of ``segmentation``."""
     spoken = _spoken(heard, rows, meaning)
     chosen = _chosen(rows, meaning)
-    axes = Axes.of(spoken)
-    alignments = align(lambda row: axes.bring(spoken.frames(row)).numpy(), chosen, meaning)
+    alignments = align(lambda row: spoken.axes.bring(spoken.frames(row)).numpy(), chosen, meaning)
     with Progress("recurrences") as bar:
         return Recurrences(spoken.identity, recurrence(spoken, chosen, kept, bar), alignments)
 

@@ -97,17 +97,14 @@ def _own(main: Sequence[Result]) -> str:
     seeds = [seed for seed in main if "own" in seed]
     if not seeds:
         return NOTHING
-    kinds = list(seeds[0]["own"])
-    rows = [
-        [
-            "the encoder's own",
-            *(f"{100 * seeds[0]['own'][kind]['own'][f'r{k}']:.1f}" for kind in kinds for k in (1, 10)),
-        ]
-    ]
-    name = embeddings(seeds)[0]
-    rows.append([MAIN, *(over(seeds, "own", kind, name, f"r{k}").percent() for kind in kinds for k in (1, 10))])
-    asked = {kind: seeds[0]["own"][kind]["n"] for kind in kinds}
-    return table(["", *(f"{kind} ({n:,}) R@{k}" for kind, n in asked.items() for k in (1, 10))], rows)
+    kinds = seeds[0]["own"]
+    # The encoder's own figures hang on no seed, so they have no spread.
+    asked = {"the encoder's own": (seeds[:1], "own"), MAIN: (seeds, embeddings(seeds)[0])}
+    rows = (
+        [label, *(over(some, "own", kind, name, f"r{k}").percent() for kind in kinds for k in (1, 10))]
+        for label, (some, name) in asked.items()
+    )
+    return table(["", *(f"{kind} ({kinds[kind]['n']:,}) R@{k}" for kind in kinds for k in (1, 10))], rows)
 
 
 def _units(arms: Arms) -> str:
