@@ -19,7 +19,8 @@ from sayclip_export.readers.clip4vla import arrange
 from sayclip_export.readers.overrides import Overrides
 
 Golden = Callable[[str], Path]
-CLASS, TYPE = 0, 50
+TYPE = 50
+FAR = 1e-4  # what the vectors' own page (2.3) grants in fp32: processors round the first layers differently
 
 
 def weights(key: str, shape: list[int]) -> torch.Tensor:
@@ -88,7 +89,7 @@ def test_segments_and_their_pool(tower: ClipAudio, vectors: dict[str, np.ndarray
     for mix in (0.0, 0.5, 1.0):
         types = tower.type_tokens(torch.full((6,), mix))
         seen = tower.read_out(segments, types)
-        assert farthest(seen, vectors[f"cls_control{mix}"]) <= 5e-5
+        assert farthest(seen, vectors[f"cls_control{mix}"]) <= FAR
         pooled = pool_segments(seen[:4].numpy(), [4])  # the vectors' mask leaves out the last two
         assert np.abs(pooled - vectors[f"pooled_control{mix}"]).max() <= 1e-5
 
@@ -96,16 +97,16 @@ def test_segments_and_their_pool(tower: ClipAudio, vectors: dict[str, np.ndarray
 @torch.inference_mode()
 def test_the_type_token_s_own_state(tower: ClipAudio, vectors: dict[str, np.ndarray]) -> None:
     seen = tower.read_out(images()[:2], tower.type_tokens(torch.full((2,), 0.5)), TYPE)
-    assert farthest(seen, vectors["typetok_control0.5"][:2]) <= 5e-5
+    assert farthest(seen, vectors["typetok_control0.5"][:2]) <= FAR
 
 
 @torch.inference_mode()
 def test_a_type_for_each_segment_and_both_at_once(tower: ClipAudio, vectors: dict[str, np.ndarray]) -> None:
     segments = images()[2:4]
     seen = tower.read_out(segments, tower.type_tokens(torch.tensor([0.0, 1.0])))
-    assert farthest(seen, vectors["cls_tokentype_000111"][2:4]) <= 5e-5
+    assert farthest(seen, vectors["cls_tokentype_000111"][2:4]) <= FAR
     both = tower.type_embedding.expand(2, -1, -1)
-    assert farthest(tower.read_out(segments, both), vectors["cls_control3"][2:4]) <= 5e-5
+    assert farthest(tower.read_out(segments, both), vectors["cls_control3"][2:4]) <= FAR
 
 
 @torch.inference_mode()
