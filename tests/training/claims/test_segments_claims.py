@@ -25,7 +25,7 @@ from sayclip_export.models.segmental.detector import boundaries as detect
 from sayclip_export.models.text import TextConfig, TextTower
 from sayclip_training.claims import results
 from sayclip_training.claims.segments import own, page, spoken, units, vocabulary
-from sayclip_training.claims.segments.arms import AUDIO_ONLY, CASCADED, MAIN, PARALLEL, trials
+from sayclip_training.claims.segments.arms import AUDIO_ONLY, CASCADED, MAIN, PARALLEL, REGULARISE, trials
 from sayclip_training.claims.segments.study import STUDY
 from sayclip_training.claims.segments.summary import ahead, claims
 from sayclip_training.claims.study import by_arm
@@ -189,13 +189,17 @@ def invented(arm: str, seed: int, r1: float, **more: float) -> dict[str, Any]:
     return found
 
 
-def all_arms(main_r1: float, cascaded_r1: float, spoken_alone: float, **of_main: float) -> list[dict[str, Any]]:
+def all_arms(
+    main_r1: float, cascaded_r1: float, spoken_alone: float, named: float = 0.5, **of_main: float
+) -> list[dict[str, Any]]:
     made = []
     for arm in trials():
         for seed in (0, 1, 2):
             shift = 0.01 * (seed - 1)  # of all arms alike: their differences have no spread
             if arm == MAIN:
-                made.append(invented(arm, seed, main_r1 + shift, **of_main))
+                made.append(invented(arm, seed, main_r1 + shift, named=0.07, **of_main))
+            elif arm == REGULARISE:
+                made.append(invented(arm, seed, cascaded_r1 + shift, named=named))
             elif arm == AUDIO_ONLY:
                 made.append(invented(arm, seed, 0.3 + shift, spoken=spoken_alone))
             else:
@@ -218,6 +222,7 @@ def test_claims_that_hold_and_claims_that_do_not() -> None:
     assert good[0].seen.startswith("+10.0 ± 0.0 (unseen caption +10.0 ± 0.0"), "differences are of the same seed"
     assert bad[4].seen.startswith("+10.0 ± 0.0 (80.0 ± 0.0 and 70.0 ± 0.0; among pictures 50.0")
     assert "(lowest 0.60)" in bad[-2].seen
+    assert good[3].seen == "50.0 ± 0.0 (units that nothing draws there 7.0 ± 0.0)"
     assert "by unseen" not in good[-1].seen
     assert good[-1].seen.count("F1") == 4, "every split apart"
 

@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from sayclip.errors import InputError
 from sayclip_training.heads.batches import Batches
-from sayclip_training.heads.objective import contrastive, towards_vocabulary
+from sayclip_training.heads.objective import contrastive, towards_names, towards_vocabulary
 
 MEANING = [0, 0, 0, 1, 1, 2, 3, 3]
 
@@ -66,3 +66,18 @@ def test_units_are_drawn_to_the_nearest_word_that_is_one() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert units.grad is not None
     assert units.grad.isfinite().all()
+
+
+def test_units_are_drawn_to_their_names() -> None:
+    table, barred = torch.eye(4), torch.tensor([True, False, False, False])
+    units = torch.tensor([[[1.0, 1, 0, 0], [0, 0, 3, 0], [9, 9, 9, 9]]], requires_grad=True)
+    loss = towards_names(units, torch.tensor([[1, 3]]), table, barred)
+    near = [(0.5**0.5, [0.5**0.5, 0, 0, -2]), (0.0, [0, 1, 0, -2])]
+    wanted = [np.log(np.exp(np.array(all_of_them) / 0.05).sum()) - right / 0.05 for right, all_of_them in near]
+    assert loss.item() == pytest.approx(np.mean(wanted), rel=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert units.grad is not None
+    assert (units.grad[0, 2] == 0).all(), "which has no name"
+    nobody = towards_names(units, torch.full((1, 3), -1), table, barred)
+    assert nobody.item() == 0
+    nobody.backward()  # type: ignore[no-untyped-call]

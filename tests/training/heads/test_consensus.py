@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_words import say
@@ -13,7 +14,7 @@ from torch.nn.functional import normalize
 
 from sayclip_training.heads import consensus as module
 from sayclip_training.heads.boundaries import taught
-from sayclip_training.heads.consensus import Alignment, agreed, align, together
+from sayclip_training.heads.consensus import Alignment, agreed, agreed_units, align, between_voices, together
 
 Frames = np.ndarray
 
@@ -128,3 +129,39 @@ def test_voices_that_err_apart_know_more_together() -> None:
     wanted = sum(map(len, starts))
     alone, both = (judge.agreement(taught(curves, wanted)) for curves in (marks, agreed(marks, alignments)))
     assert both > alone + 0.1
+
+
+def test_units_agree_by_what_lies_beside_their_frames() -> None:
+    found = {0: np.array([[1.0, 0], [0, 1.0]], np.float32), 1: np.array([[0, 4.0]], np.float32), 2: np.ones((1, 2))}
+    unit = {0: np.array([0, 0, 1]), 1: np.array([0, 0]), 2: np.array([0])}
+    mean = agreed_units(found, unit, [Alignment(0, 1, np.array([0, 1, 1, 2]), np.array([0, 0, 1, 1]))])
+    # Two frames of its own and three places beside the other's; one frame and one place; two frames, three and one.
+    assert mean[0] == pytest.approx(np.array([[2 / 5, 12 / 5], [0, 5 / 2]]))
+    assert mean[1] == pytest.approx(np.array([[3 / 6, (2 * 4 + 1) / 6]]))
+    assert mean[2] == pytest.approx(np.ones((1, 2))), "which nobody is beside"
+    assert found[0][0, 1] == 0, "and nothing that was given is changed"
+
+
+def test_a_voice_between_two_says_the_same() -> None:
+    known = {0: torch.zeros(3, 2), 1: torch.tensor([[1.0, 10], [2, 20]]), 2: torch.full((4, 2), 7.0)}
+
+    def batch(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        count = [len(known[row]) for row in rows]
+        return torch.nn.utils.rnn.pad_sequence([known[row] for row in rows], batch_first=True), torch.tensor(count)
+
+    mixed = between_voices(batch, [Alignment(0, 1, np.array([0, 1, 1, 2]), np.array([0, 0, 1, 1]))])
+    shares = []
+    for seed in range(50):
+        torch.manual_seed(seed)
+        frames, count = mixed([0, 2, 1])
+        assert count.tolist() == [3, 4, 2]
+        share = float(frames[0, 0, 0])
+        assert frames[0, :3].tolist() == pytest.approx(share * known[1][[0, 1, 1]].numpy())
+        assert (frames[0, 3] == 0).all()
+        assert (frames[1] == 7).all(), "which nobody is beside"
+        assert frames[2, 0, 1] == pytest.approx(10 * float(frames[2, 0, 0]), rel=1e-5)
+        shares.append(share)
+        torch.manual_seed(seed)
+        assert torch.equal(mixed([0, 2, 1])[0], frames), "what resumes sees the same"
+    assert 0 <= min(shares) < 0.2
+    assert 0.8 < max(shares) <= 1

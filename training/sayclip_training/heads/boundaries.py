@@ -20,7 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sayclip_export.models.hubert import inside
 from sayclip_export.models.segmental.detector import dissimilarity, neighbours, rises
-from sayclip_export.models.segmental.surroundings import Surroundings, looked_at
+from sayclip_export.models.segmental.surroundings import NOISE, Surroundings, looked_at
 from sayclip_training.loop import decayed, run
 
 NAME = "detector"
@@ -55,18 +55,26 @@ def expected(seconds: Sequence[float], word: float) -> float:
 
 
 def learn(
-    breaks: Mapping[int, NDArray[np.float32]], boundaries: float, detector: int, seed: int, batch: Batch, work: Path
+    breaks: Mapping[int, NDArray[np.float32]],
+    boundaries: float,
+    detector: int,
+    seed: int,
+    batch: Batch,
+    work: Path,
+    noise: float = NOISE,
 ) -> Surroundings:
     """A net of width ``detector``, taught the so many clearest ``boundaries`` of ``breaks``, f32 [T] by utterance.
 
     ``breaks``: what speaks for a boundary in front of each frame; ``batch``: frames f32 [B,T,W] of utterances, and
-    their count. Resumes from ``work``.
+    their count, drawn anew in every step by PyTorch's own generator if at all; ``noise``: dropout of these. Resumes
+    from ``work``.
     """
     rows = sorted(breaks)
     steps = min(STEPS, math.ceil(OFTEN * len(rows) / min(BATCH, len(rows))))
     marks = taught(breaks, boundaries)
     torch.manual_seed(seed)
     lesson = Lesson(batch(rows[:1])[0].shape[-1], detector)
+    lesson.net.noise = noise
     optimizer = torch.optim.AdamW(decayed(list(lesson.parameters()), 0.05), lr=RATE)
 
     def step(number: int) -> dict[str, float]:

@@ -53,7 +53,12 @@ def add(recipes: Any) -> None:
         action="store_true",
         help="let the speech encoder learn too, at a tenth of --rate: it knows how to hear, the head is new",
     )
-    parser.add_argument("--vocabulary", choices=VOCABULARIES, default="none", help="of a segmental head (default none)")
+    parser.add_argument(
+        "--vocabulary",
+        choices=VOCABULARIES,
+        default="none",
+        help="of a segmental head: units are drawn to tokens, and snapped to them with quantise (default none)",
+    )
     parser.add_argument(
         "--slots", type=positive, default=32, help="units at most (default 32); more are merged, with cif left out"
     )

@@ -2,7 +2,8 @@
 
 Two of them are laid beside each other by dynamic time warping (Sakoe and Chiba 1978, "Dynamic programming algorithm
 optimization for spoken word recognition"), and what is measured of one is averaged with what is measured of the other
-at the same sounds. Recordings of the same picture that say something else lie too far apart, and do not count.
+at the same sounds. Recordings of the same picture that say something else lie too far apart, and do not count. What
+lies between two voices is a voice too, and learning from such ones teaches what all voices have in common.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Floats = NDArray[np.float32]
 Curves = Mapping[int, Floats]  # of each utterance one value a frame, f32 [T]
+Batch = Callable[[list[int]], tuple[Tensor, Tensor]]
 
 REACH = 4  # neighbours on either side, in a ring of all that mean the same, that an utterance is laid beside
 # The mean of 1 less the cosine along the path, over which two do not say the same: 99 % of the test bed's pairs
@@ -81,6 +85,45 @@ def agreed(curves: Curves, alignments: Iterable[Alignment]) -> dict[int, Floats]
     return {row: (one / count[row]).astype(np.float32) for row, one in total.items()}
 
 
+def agreed_units(found: Curves, unit: Mapping[int, NDArray[np.int64]], alignments: Iterable[Alignment]) -> Curves:
+    """Vectors f32 [K,D] of each utterance's units, averaged with those of other utterances at the same sounds.
+
+    ``unit`` i64 [T]: which unit each frame lies in. All frames beside those of a unit count alike, its own among them.
+    """
+    total = {row: vectors * _sizes(unit[row], len(vectors)) for row, vectors in found.items()}
+    count = {row: _sizes(unit[row], len(vectors)) for row, vectors in found.items()}
+    for pair in alignments:
+        both = ((pair.one, pair.here, pair.other, pair.there), (pair.other, pair.there, pair.one, pair.here))
+        for row, place, other, its in both:
+            if row in found and other in found:
+                np.add.at(total[row], unit[row][place], found[other][unit[other][its]])
+                np.add.at(count[row], unit[row][place], 1)
+    return {row: (one / count[row]).astype(np.float32) for row, one in total.items()}
+
+
+def between_voices(batch: Batch, alignments: Iterable[Alignment]) -> Batch:
+    """``batch`` of utterances whose frames are mixed with those beside them of a voice that says the same.
+
+    Whose, and how much of it, is drawn by PyTorch's generator. An utterance that is alone stays as it is.
+    """
+    beside = defaultdict(list)
+    for pair in alignments:
+        beside[pair.one].append((pair.other, _last(pair.here, pair.there)))
+        beside[pair.other].append((pair.one, _last(pair.there, pair.here)))
+
+    def mixed(rows: list[int]) -> tuple[Tensor, Tensor]:
+        frames, counts = batch(rows)
+        places = [place for place, row in enumerate(rows) if row in beside]
+        drawn = [beside[rows[place]][int(torch.randint(len(beside[rows[place]]), ()))] for place in places]
+        if drawn:
+            others = batch([other for other, _ in drawn])[0]
+            for place, (_, its), other in zip(places, drawn, others, strict=True):
+                frames[place, : len(its)] = frames[place, : len(its)].lerp(other[its], float(torch.rand(())))
+        return frames, counts
+
+    return mixed
+
+
 def together(*measured: Curves) -> dict[int, Floats]:
     """The sum of several curves of the same utterances, all brought to the same spread, and none below 0."""
     total: dict[int, Floats] = {}
@@ -89,6 +132,18 @@ def together(*measured: Curves) -> dict[int, Floats]:
         least, spread = values.min(), max(float(values.std()), 1e-9)
         total = {row: total.get(row, np.float32(0)) + (one - least) / spread for row, one in curves.items()}
     return {row: one.astype(np.float32) for row, one in total.items()}
+
+
+def _sizes(unit: NDArray[np.int64], units: int) -> Floats:
+    """How many frames lie in each unit, f32 [K,1], at least 1."""
+    return np.maximum(np.bincount(unit, minlength=units), 1).astype(np.float32)[:, None]
+
+
+def _last(here: NDArray[np.int64], there: NDArray[np.int64]) -> Tensor:
+    """For each frame of one utterance, from 0 on, the last one beside it of another, i64 [T]."""
+    found = np.zeros(int(here[-1]) + 1, np.int64)
+    found[here] = there
+    return torch.from_numpy(found)
 
 
 def _batches(pairs: Sequence[tuple[int, ...]], vectors: Mapping[int, Floats]) -> Iterable[list[tuple[int, ...]]]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sayclip_export.models.layers import unit
 from sayclip_export.models.segmental import Heard
-from sayclip_training.heads.objective import contrastive, towards_vocabulary
+from sayclip_export.models.segmental.units import UnitReader
+from sayclip_training.heads.objective import contrastive, towards_names, towards_vocabulary
 from sayclip_training.heads.settings import Settings
 
 Losses = dict[str, Tensor]
@@ -18,7 +19,7 @@ Losses = dict[str, Tensor]
 class Batch:
     """Frames f32 [B,T,W] and their count i32 [B], of ``frame_seconds`` each; ``meaning`` i64 [B].
 
-    ``wanted`` f32 [B,D], of length 1: the pictures' embeddings.
+    ``wanted`` f32 [B,D], of length 1: the pictures' embeddings. ``names`` i64 [B,M]: tokens of units, see ``naming``.
     """
 
     frames: Tensor
@@ -26,6 +27,7 @@ class Batch:
     meaning: Tensor
     wanted: Tensor
     frame_seconds: float
+    names: Tensor | None = None
 
 
 class Learner(nn.Module):
@@ -45,15 +47,23 @@ class Learner(nn.Module):
                 parts[name] = contrastive(unit(embedding), batch.wanted, batch.meaning)
         if "alpha_sum" in heard.extras and settings.quantity:
             parts["quantity"] = settings.quantity * (heard.extras["alpha_sum"] - target).abs().mean()
-        if settings.vocabulary == "regularise":
-            assert heard.units is not None
-            assert heard.count is not None
-            reader = self.head.reader
-            assert isinstance(reader, nn.Module)
-            table = reader.text.token_embedding.weight  # type: ignore[union-attr]
-            away = towards_vocabulary(heard.units, heard.count, table, reader.barred < 0)  # type: ignore
+        away = None if settings.vocabulary == "none" else self._away(heard, batch, settings)
+        if away is not None:
             parts["vocabulary"] = settings.regular * away
         return parts, heard
+
+    def _away(self, heard: Heard, batch: Batch, settings: Settings) -> Tensor | None:
+        """How far units are from their names; where these are not known and units are not snapped, from any token."""
+        reader = self.head.reader
+        assert isinstance(reader, UnitReader)
+        assert heard.units is not None
+        assert heard.count is not None
+        table, barred = reader.text.token_embedding.weight, reader.barred < 0
+        if batch.names is not None:
+            return towards_names(heard.units, batch.names, table, barred)
+        if settings.vocabulary == "regularise":
+            return towards_vocabulary(heard.units, heard.count, table, barred)
+        return None
 
     def means(self, batch: Batch) -> Tensor:
         """What the head itself makes of utterances that mean the same as others, f32 [B,D], of length 1."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from sayclip.bundle.files import verify_files
 from sayclip.bundle.manifest import Manifest
 from sayclip.errors import BundleError
 from sayclip.preparation import pad
+from sayclip.sessions.onnxruntime import OnnxRuntimeSession
+from sayclip.sessions.reference import OUTPUT
 from sayclip_export.models.speech import STRIDE, SpeechTower
 from sayclip_export.readers import speech_graph
 from sayclip_training.distillation import cache
@@ -24,12 +27,17 @@ AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Listener:
-    """``tower`` in evaluation mode; ``identity``: a hash of its graph; a frame lasts ``frame_seconds``."""
+    """``tower`` in evaluation mode; ``identity``: a hash of its graph; a frame lasts ``frame_seconds``.
+
+    ``graph``: that of the whole encoder, which ends in ``space``.
+    """
 
     tower: SpeechTower
     identity: str
     width: int
     frame_seconds: float
+    graph: Path
+    space: str
 
     def source(self, *, live: bool) -> Source:
         """Its frames; for a tower that is to learn, ``live``, the log-mel that they are made of."""
@@ -60,6 +68,21 @@ class Listener:
                     found[place] = row[:count]
         return [found[place] for place in range(len(waves))]
 
+    def say(self, waves: Sequence[NDArray[np.float32]], at_once: int = AT_ONCE) -> NDArray[np.float32]:
+        """What the whole encoder says of each wave f32 [S] at 16 kHz, S >= 400: embeddings f32 [N,D] of length 1."""
+        order = np.argsort([len(wave) for wave in waves], kind="stable")
+        session = OnnxRuntimeSession(self.graph, threads=torch.get_num_threads())
+        try:
+            parts = []
+            for start in range(0, len(order), at_once):
+                waveform, length = pad([waves[place] for place in order[start : start + at_once]], np.float32)
+                parts.append(session.run({"waveform": waveform, "length": length})[OUTPUT])
+        finally:
+            session.close()
+        found = np.empty((len(waves), parts[0].shape[1]), np.float32)
+        found[order] = np.concatenate(parts)
+        return found
+
 
 def open_listener(source: str) -> Listener:
     """The speech encoder of the bundle ``source``, or of the installed demo's for ``demo``.
@@ -81,4 +104,5 @@ def open_listener(source: str) -> Listener:
         )
     config = tower.config
     identity = cache.digest([graph.sha256, *(file.sha256 for file in graph.data)])
-    return Listener(tower, identity, config.width, STRIDE * config.hop / config.sample_rate)
+    seconds = STRIDE * config.hop / config.sample_rate
+    return Listener(tower, identity, config.width, seconds, manifest.path(graph.file), manifest.space)

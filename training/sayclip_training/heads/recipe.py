@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from sayclip_export.models.segmental.encoder import seconds
 from sayclip_export.readers.speech_head import SpeechHeadCheckpoint
 from sayclip_training import workfolder
 from sayclip_training.distillation import cache
-from sayclip_training.heads import features
+from sayclip_training.heads import features, naming
 from sayclip_training.heads.batches import Batches
 from sayclip_training.heads.examination import Examination
 from sayclip_training.heads.features import Features, LiveFeatures
@@ -145,6 +145,7 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     sayable = known or set(teacher.words)  # of what is known, SpeechCLIP's reduced vocabulary
     if sayable and head.reader is not None:
         head.reader.bar(set(range(teacher.tower.config.vocabulary)) - sayable)
+    called = _names(material, settings, head, learnt)
     learner = Learner(head)
     speech = SegmentalSpeech(listener.tower, head, frozen=not material.live)
     modules: dict[str, nn.Module] = {"learner": learner}
@@ -161,7 +162,8 @@ def train_head(material: Material, settings: Settings, work: Path) -> Trained:
     def batch_of(rows: NDArray[np.int64]) -> Batch:
         frames, count = exam.features.batch(rows)
         meaning = torch.from_numpy(material.meaning[rows])
-        return Batch(frames, count, meaning, pictures[meaning], listener.frame_seconds)
+        named = None if called is None else torch.from_numpy(called[rows])
+        return Batch(frames, count, meaning, pictures[meaning], listener.frame_seconds, named)
 
     def step(number: int) -> dict[str, float]:
         first, second = batches.draw(number)
@@ -213,6 +215,26 @@ def _begin(material: Material, settings: Settings, work: Path) -> BranchHead | S
         head.detector.load_state_dict(net.state_dict())
         head.detector.requires_grad_(False)
     return head
+
+
+def _names(
+    material: Material, settings: Settings, head: BranchHead | SegmentalHead, learnt: Sequence[int]
+) -> NDArray[np.int64] | None:
+    """What units are to be called, see ``naming``; None without a vocabulary, or where nothing can tell.
+
+    The encoder must end where the text side does, and stay as it is, and captions must tell which words there are.
+    """
+    teacher, listener = material.teacher, material.listener
+    alike = teacher.read is not None and listener.space == teacher.space
+    if settings.vocabulary == "none" or material.live or not alike:
+        return None
+    assert teacher.read is not None
+    words = naming.words_of([material.pairs.rows[row].caption for row in learnt], teacher.tokens, teacher.read)
+    if words is None:
+        return None
+    folder, kept = material.pairs.folder, material.kept
+    picture = 0.0 if settings.audio_only else naming.PICTURE
+    return naming.names(material.exam, folder, listener, words, head, learnt, kept, picture)
 
 
 def checkpoint(material: Material, settings: Settings, trained: Trained) -> SpeechHeadCheckpoint:

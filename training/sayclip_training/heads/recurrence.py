@@ -54,6 +54,11 @@ class Spoken:
     means: NDArray[np.int64]
     identity: str
 
+    def vectors(self, row: int) -> NDArray[np.float32]:
+        """The frames of an utterance in these axes, f32 [T,V] of length 1."""
+        found: NDArray[np.float32] = self.axes.bring(self.frames(row)).numpy()
+        return found
+
     @cached_property
     def axes(self) -> Axes:
         """The principal axes of all frames, in which they are compared."""

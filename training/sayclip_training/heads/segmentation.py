@@ -20,12 +20,14 @@ from sayclip_training import workfolder
 from sayclip_training.distillation import cache
 from sayclip_training.distillation.cache import digest
 from sayclip_training.heads import boundaries
-from sayclip_training.heads.consensus import Alignment, Curves, agreed, align, together
+from sayclip_training.heads.consensus import Alignment, Curves, agreed, align, between_voices, together
 from sayclip_training.heads.features import Features, LiveFeatures
 from sayclip_training.heads.recurrence import Spoken, recurrence
 from sayclip_training.heads.settings import Settings
 
 TAUGHT, MEASURED = 3600, 1500  # recordings that teach, and that the threshold is found on
+LESSON = 2  # which way a net is taught: those that were taught another way are not read again
+LESS_NOISE = 0.15  # in the second lesson, in which less is wrong
 _AT_ONCE = 64
 
 
@@ -66,11 +68,11 @@ def recurrences(
     heard: Features | LiveFeatures, rows: Sequence[int], meaning: NDArray[np.int64], kept: Path
 ) -> Recurrences:
     """What detectors are taught by, of some of the utterances ``rows``. Arguments as of ``segmentation``."""
-    spoken = _spoken(heard, rows, meaning)
+    compared = spoken(heard, rows, meaning)
     chosen = _chosen(rows, meaning)
-    alignments = align(lambda row: spoken.axes.bring(spoken.frames(row)).numpy(), chosen, meaning)
+    alignments = align(compared.vectors, chosen, meaning)
     with Progress("recurrences") as bar:
-        return Recurrences(spoken.identity, recurrence(spoken, chosen, kept, bar), alignments)
+        return Recurrences(compared.identity, recurrence(compared, chosen, kept, bar), alignments)
 
 
 def _chosen(rows: Sequence[int], meaning: NDArray[np.int64]) -> list[int]:
@@ -90,6 +92,7 @@ def _taught(
     facts = {
         "recurrences": found.identity,
         "aligned": len(found.alignments),
+        "lesson": LESSON,
         "detector": settings.detector,
         "unit_seconds": settings.unit_seconds,
         "seed": settings.seed,
@@ -103,15 +106,14 @@ def _taught(
     workfolder.hold(work, boundaries.NAME, facts)
     wanted = boundaries.expected(heard.seconds[rows].tolist(), boundaries.SURER * settings.unit_seconds)
 
-    def learn(curves: Curves, place: Path) -> Surroundings:
-        return boundaries.learn(curves, wanted, settings.detector, settings.seed, heard.batch, place)
-
     breaks = agreed(found.breaks, found.alignments)
-    net = learn(breaks, work)
+    net = boundaries.learn(breaks, wanted, settings.detector, settings.seed, heard.batch, work)
     if found.alignments:
         # Its own opinion alone would teach it nothing new. That of other voices does.
         opinions = agreed(boundaries.leaps(net, rows, heard.batch), found.alignments)
-        net = learn(together(opinions, breaks), work / "again")
+        voices = between_voices(heard.batch, found.alignments)
+        surer = (together(opinions, breaks), wanted, settings.detector, settings.seed, voices)
+        net = boundaries.learn(*surer, work / "again", LESS_NOISE)
     cache.keep_arrays(path, {name: value.numpy() for name, value in net.state_dict().items()})
     return net
 
@@ -126,7 +128,11 @@ def _kept(path: Path, net: Surroundings) -> Surroundings | None:
     return net.eval()
 
 
-def _spoken(heard: Features | LiveFeatures, rows: Sequence[int], meaning: NDArray[np.int64]) -> Spoken:
+def spoken(heard: Features | LiveFeatures, rows: Sequence[int], meaning: NDArray[np.int64]) -> Spoken:
+    """The utterances ``rows`` as they are heard now, ready to be compared.
+
+    Raises InputError for frames that are no finite numbers.
+    """
     frames: dict[int, Tensor] = {}
     made = hashlib.sha256()
     with torch.inference_mode():

@@ -33,7 +33,7 @@ class Settings:
     rate: float = 1e-3
     dropout: float = 0.1
     quantity: float = 0.25
-    regular: float = 0.5
+    regular: float = 1.0
 
     def __post_init__(self) -> None:
         if self.head not in KINDS:

@@ -21,7 +21,7 @@ from sayclip_export.parts import space_id
 from sayclip_export.readers.dino import DinoCheckpoint, read_dino
 from sayclip_export.readers.roberta import read_roberta
 from sayclip_training.distillation import cache
-from sayclip_training.distillation.teacher import See, open_teacher, seeing
+from sayclip_training.distillation.teacher import Read, See, open_teacher, seeing
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Sides:
     ``see(paths)``: embeddings of pictures f32 [N,D], of length 1; ``seen_by``: a hash of what sees. ``tokens(text)``:
     its ids in the text side's vocabulary, none of a text that is empty or that it cannot read. ``words``: what each id
     that can be a word stands for, where the file of the head must hold that; else empty. ``tokenizer``: a CLIP's own.
+    ``read(texts)``: their embeddings in the space, f32 [N,D]; None where texts do not end there.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Sides:
     tokens: Callable[[str], list[int]]
     words: Mapping[int, str] = field(default_factory=dict)
     tokenizer: Tokenizer | None = None
+    read: Read | None = None
 
     def require_room(self, units: Mapping[str, int]) -> None:
         """Raise InputError unless the text side can read as many ``units``, by what they are called."""
@@ -66,6 +68,7 @@ def of_clip(source: str) -> Sides:
         *(teacher.name, teacher.sha256, teacher.space, teacher.width, teacher.tower, teacher.see, teacher.seen_by),
         tokens=cached(partial(_tokens, teacher.tokenizer)),
         tokenizer=teacher.tokenizer,
+        read=teacher.read,
     )
 
 

@@ -10,7 +10,7 @@ from sayclip_export.models.segmental.detector import AS_THEY_ARE, FLAT
 from sayclip_export.models.segmental.precision import single
 
 LAYERS, KERNEL = 3, 5  # a vector knows 6 frames on either side
-NOISE = 0.3  # of the frames that it learns from: what it is taught is often wrong
+NOISE = 0.3  # of the frames that it learns from, unless it is told otherwise: what it is taught is often wrong
 
 
 class Surroundings(nn.Module):
@@ -26,13 +26,14 @@ class Surroundings(nn.Module):
             nn.Conv1d(width if layer else frames, width, KERNEL, padding=KERNEL // 2) for layer in range(LAYERS)
         )
         self.out = nn.Linear(width, max(1, width // 2))
+        self.noise = NOISE
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         with single(frames.device):
             valid = mask.float()[:, None]
             x = frames.float().transpose(1, 2)
             for number, layer in enumerate(self.layers):
-                found = gelu(layer(dropout(x, NOISE, self.training) * valid))
+                found = gelu(layer(dropout(x, self.noise, self.training) * valid))
                 x = x + found if number else found
             out: Tensor = self.out(torch.transpose(x, 1, 2))
             return out

@@ -35,7 +35,10 @@ def trials(steps: int | None = None) -> Mapping[str, Trial]:
         CASCADED: Trial("8 keywords, read by the text tower", cascaded),
         HYBRID: Trial("both at once", hybrid),
         MAIN: Trial("means of detected segments, read past the token table", segmental),
-        REGULARISE: Trial("as segmental, units drawn towards the table", replace(segmental, vocabulary="regularise")),
-        QUANTISE: Trial("as segmental, units snapped to the table", replace(segmental, vocabulary="quantise")),
+        REGULARISE: Trial("as segmental, units drawn to their names", replace(segmental, vocabulary="regularise")),
+        QUANTISE: Trial(
+            "as segmental, units drawn to their names and snapped to the table",
+            replace(segmental, vocabulary="quantise"),
+        ),
         AUDIO_ONLY: Trial("as segmental, from recordings alone", replace(segmental, audio_only=True)),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sayclip_training.claims.figures import BLUE, DARK, GREEN, GREY, INK, ORANGE, PURPLE, bare, write
-from sayclip_training.claims.segments.arms import MAIN
+from sayclip_training.claims.segments.arms import MAIN, REGULARISE
 from sayclip_training.claims.segments.summary import SPLITS, baselines, embeddings, recalled, splits, with_edges
 from sayclip_training.claims.spread import Spread, over
 from sayclip_training.claims.study import Arms, Result
@@ -26,7 +26,7 @@ def draw(arms: Arms, folder: Path, stem: str) -> list[Path]:
     main = arms.get(MAIN, [])
     if main:
         made.append(write(folder / f"{stem}-units.png", (10.5, 4.4), lambda figure: _units(figure, arms)))
-        shown = main[0].get("examples", [])[:SHOWN]
+        shown = arms.get(REGULARISE, main)[0].get("examples", [])[:SHOWN]
         if shown:
             inches = (10.5, 2.25 * len(shown) + 0.3)
             made.append(write(folder / f"{stem}-heard.png", inches, lambda figure: _heard(figure, shown)))
