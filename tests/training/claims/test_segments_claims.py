@@ -93,6 +93,15 @@ def test_the_chance_of_a_hit_is_that_of_other_captions() -> None:
     assert units.hit_rate_by_chance(exam, Outcome(), pairs) == {}
 
 
+def test_a_piece_of_a_word_is_not_the_whole_of_it() -> None:
+    pairs = [pair(0, ("red", 0.0, 0.3), ("apple", 0.3, 0.8)), pair(1, ("red", 0.0, 0.5)), pair(2)]
+    exam = replace(exam_of(pairs, [8, 5, 4]), tokens={"red": [3], "apple": [4, 5]}.__getitem__)
+    heard = Outcome(edges=[[0.0, 0.3, 0.8], [0.0, 0.2, 0.5], [0.0, 0.3]], named=[[3, 4], [4, 3], [3]])
+    assert units.named_whole(exam, heard, pairs) == {"named_whole": 0.5}, "of four units on words"
+    assert exam.units(heard, pairs)["named"] == 0.75
+    assert units.named_whole(exam, Outcome(), []) == {}
+
+
 def test_baselines_know_the_number_of_words_or_nothing_at_all() -> None:
     pairs = [pair(0, ("red", 0.0, 0.1), ("apple", 0.1, 0.6)), pair(1, ("cat", 0.0, 0.9)), pair(2)]
     exam = exam_of(pairs, [20, 31, 12])
@@ -152,6 +161,7 @@ def test_tokens_are_named_so_that_words_can_be_read() -> None:
 def invented(arm: str, seed: int, r1: float, **more: float) -> dict[str, Any]:
     """The content of a JSON as it might be; ``more``: other scores, in all splits alike."""
     base = {"r10": 0.5, "f1": 0.7, "near": 0.7, "named": 0.5, "hit_rate": 0.3, "hit_rate_by_chance": 0.05} | more
+    base |= {"named_whole": base["named"] / 2}
     base |= {"precision": 0.6, "recall": 0.8, "f1_20": 0.4}
     own = "parallel" if arm in (PARALLEL, "hybrid") else "cascaded"
     scores = {f"{own}_r1": r1, f"{own}_r10": base.pop("r10")}
@@ -222,7 +232,10 @@ def test_claims_that_hold_and_claims_that_do_not() -> None:
     assert good[0].seen.startswith("+10.0 ± 0.0 (unseen caption +10.0 ± 0.0"), "differences are of the same seed"
     assert bad[4].seen.startswith("+10.0 ± 0.0 (80.0 ± 0.0 and 70.0 ± 0.0; among pictures 50.0")
     assert "(lowest 0.60)" in bad[-2].seen
-    assert good[3].seen == "50.0 ± 0.0 (units that nothing draws there 7.0 ± 0.0)"
+    assert (
+        good[3].seen
+        == "50.0 ± 0.0 (by tokens that are whole words 25.0 ± 0.0, units that nothing draws there 7.0 ± 0.0)"
+    )
     assert "by unseen" not in good[-1].seen
     assert good[-1].seen.count("F1") == 4, "every split apart"
 
@@ -308,9 +321,17 @@ def test_an_experiment_leaves_one_small_json(performed: Path, quick_testbed: Bed
     assert main_arm["data"]["speech.tsv"] == quick_testbed[1]["sha256"]["speech.tsv"]
     assert main_arm["utterances"][VOICE] == quick_testbed[1]["counts"]["recordings"][VOICE]
     scores = main_arm["scores"][VOICE]
-    assert {"cascaded_r1", "cascaded_r10", "f1", "f1_20", "near", "named", "hit_rate", "hit_rate_by_chance"} <= set(
-        scores
-    )
+    assert {
+        "cascaded_r1",
+        "cascaded_r10",
+        "f1",
+        "f1_20",
+        "near",
+        "named",
+        "named_whole",
+        "hit_rate",
+        "hit_rate_by_chance",
+    } <= set(scores)
     assert scores["f1_20"] <= scores["f1"]
     assert sum(main_arm["more_units"].values()) == main_arm["utterances"][VOICE]
     assert "f1" not in found[CASCADED]["scores"][VOICE]

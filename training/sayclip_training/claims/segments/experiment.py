@@ -77,7 +77,7 @@ def _measures(material: Material, trained: Trained, rows: Mapping[str, Sequence[
         heard = exam.hear(head, some)
         measured = trained.measures[split] | units.hit_rate_by_chance(exam, heard, pairs)
         if heard.edges:
-            measured |= units.boundaries(heard.edges, pairs)
+            measured |= units.boundaries(heard.edges, pairs) | units.named_whole(exam, heard, pairs)
         scores[split] = _rounded(measured)
         if split != VOICE:
             continue

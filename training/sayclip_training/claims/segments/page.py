@@ -109,13 +109,13 @@ def _own(main: Sequence[Result]) -> str:
 
 def _units(arms: Arms) -> str:
     rows = [
-        [arm, *(over(seeds, "scores", VOICE, name).percent() for name in (*_UNITS, "named"))]
+        [arm, *(over(seeds, "scores", VOICE, name).percent() for name in (*_UNITS, "named", "named_whole"))]
         for arm, seeds in with_edges(arms).items()
     ]
     for label, found in baselines(arms[MAIN]).items():
         numbers = {name: f"{100 * found[VOICE][name]:.1f}" for name in _UNITS}
-        rows.append([label, *numbers.values(), ""])
-    return table(["", *_UNITS.values(), "named"], rows)
+        rows.append([label, *numbers.values(), "", ""])
+    return table(["", *_UNITS.values(), "named", "by whole words"], rows)
 
 
 def _keywords(arms: Arms) -> str:

@@ -106,9 +106,11 @@ def _named(arms: Arms) -> Claim | None:
     if not drawn:
         return None
     spread = over(drawn, "scores", VOICE, "named")
-    beside = f" (units that nothing draws there {over(free, 'scores', VOICE, 'named').percent()})" if free else ""
+    beside = [f"by tokens that are whole words {over(drawn, 'scores', VOICE, 'named_whole').percent()}"]
+    if free:
+        beside.append(f"units that nothing draws there {over(free, 'scores', VOICE, 'named').percent()}")
     what = f"share of units whose nearest token is of the word that they lie on ({REGULARISE})"
-    return _wordlike(what, NAMED, spread, spread.percent() + beside)
+    return _wordlike(what, NAMED, spread, f"{spread.percent()} ({', '.join(beside)})")
 
 
 def _wordlike(what: str, least: float, spread: Spread, seen: str) -> Claim:

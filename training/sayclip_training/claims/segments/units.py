@@ -25,6 +25,17 @@ def boundaries(edges: Units, pairs: Sequence[Pair]) -> dict[str, float]:
     return found and found | {"f1_20": measures.agreement(edges, spoken, CLOSE).f1}
 
 
+def named_whole(exam: Examination, heard: Outcome, pairs: Sequence[Pair]) -> dict[str, float]:
+    """``named_whole``: the share of units whose nearest token is all of the word that they lie on, and no piece."""
+    right = [
+        place is not None and exam.tokens(pair.words[place].text) == [token]
+        for pair, edges, tokens in zip(pairs, heard.edges, heard.named, strict=True)
+        for token, place in zip(tokens, measures.overlapping(edges, pair.spans), strict=True)
+        if pair.words
+    ]
+    return {"named_whole": float(np.mean(right))} if right else {}
+
+
 def more_than_words(edges: Units, pairs: Sequence[Pair]) -> dict[str, int]:
     """How many utterances have so many more units than words, ascending; fewer are negative."""
     found = Counter(measures.more_than_words(edges, [pair.spans for pair in pairs]))
