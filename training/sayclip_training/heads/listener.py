@@ -68,14 +68,14 @@ class Listener:
                     found[place] = row[:count]
         return [found[place] for place in range(len(waves))]
 
-    def say(self, waves: Sequence[NDArray[np.float32]], at_once: int = AT_ONCE) -> NDArray[np.float32]:
+    def say(self, waves: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """What the whole encoder says of each wave f32 [S] at 16 kHz, S >= 400: embeddings f32 [N,D] of length 1."""
         order = np.argsort([len(wave) for wave in waves], kind="stable")
         session = OnnxRuntimeSession(self.graph, threads=torch.get_num_threads())
         try:
             parts = []
-            for start in range(0, len(order), at_once):
-                waveform, length = pad([waves[place] for place in order[start : start + at_once]], np.float32)
+            for start in range(0, len(order), AT_ONCE):
+                waveform, length = pad([waves[place] for place in order[start : start + AT_ONCE]], np.float32)
                 parts.append(session.run({"waveform": waveform, "length": length})[OUTPUT])
         finally:
             session.close()

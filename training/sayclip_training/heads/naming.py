@@ -32,7 +32,6 @@ NONE = -1  # where there is no unit
 AROUND, SILENCE = RATE // 40, RATE // 20  # samples of what is said around a unit that are cut out too, and behind that
 PICTURE = 0.4  # of its embedding, less the mean of all, that is added to what is said of a unit
 _WORD = re.compile(r"\w[\w'’-]*")
-_AT_ONCE = 16
 Read = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
@@ -97,7 +96,7 @@ def _said(
     names = {row: folder / exam.pairs[row].speech for row in edges}
 
     def make(start: int, stop: int) -> NDArray[np.float32]:
-        return listener.say(list(_cut(units[start:stop], names)), _AT_ONCE)
+        return listener.say(list(_cut(units[start:stop], names)))
 
     with Progress("words") as bar:
         found = cache.rows(kept, "said", listener.identity, keys, exam.pictures.shape[1], make, bar)
