@@ -13,7 +13,8 @@ import pytest
 from sayclip.inputs.audio import AudioSettings, read_audio
 from sayclip_training.heads import naming, recipe
 from sayclip_training.heads.listener import Listener
-from sayclip_training.heads.naming import NONE, words_of
+from sayclip_training.heads.naming import words_of
+from sayclip_training.heads.objective import NONE
 from sayclip_training.heads.pairs import TRAIN
 
 DEMO = Path(__file__).resolve().parents[3] / "demo" / "sayclip_demo" / "bundle"

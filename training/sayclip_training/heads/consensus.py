@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sayclip_training.heads.boundaries import Batch
+
 Floats = NDArray[np.float32]
 Curves = Mapping[int, Floats]  # of each utterance one value a frame, f32 [T]
-Batch = Callable[[list[int]], tuple[Tensor, Tensor]]
 
 REACH = 4  # neighbours on either side, in a ring of all that mean the same, that an utterance is laid beside
 # The mean of 1 less the cosine along the path, over which two do not say the same: 99 % of the test bed's pairs
@@ -74,14 +75,12 @@ def agreed(curves: Curves, alignments: Iterable[Alignment]) -> dict[int, Floats]
     """
     total = {row: curve.astype(np.float64) for row, curve in curves.items()}
     count = dict.fromkeys(curves, 1)
-    for pair in alignments:
-        both = ((pair.one, pair.here, pair.other, pair.there), (pair.other, pair.there, pair.one, pair.here))
-        for row, place, other, its in both:
-            if row in curves and other in curves:
-                seen = np.full(len(curves[row]), -np.inf, np.float32)
-                np.maximum.at(seen, place, curves[other][its])
-                total[row] += seen
-                count[row] += 1
+    for row, place, other, its in _both_ways(alignments):
+        if row in curves and other in curves:
+            seen = np.full(len(curves[row]), -np.inf, np.float32)
+            np.maximum.at(seen, place, curves[other][its])
+            total[row] += seen
+            count[row] += 1
     return {row: (one / count[row]).astype(np.float32) for row, one in total.items()}
 
 
@@ -92,12 +91,10 @@ def agreed_units(found: Curves, unit: Mapping[int, NDArray[np.int64]], alignment
     """
     total = {row: vectors * _sizes(unit[row], len(vectors)) for row, vectors in found.items()}
     count = {row: _sizes(unit[row], len(vectors)) for row, vectors in found.items()}
-    for pair in alignments:
-        both = ((pair.one, pair.here, pair.other, pair.there), (pair.other, pair.there, pair.one, pair.here))
-        for row, place, other, its in both:
-            if row in found and other in found:
-                np.add.at(total[row], unit[row][place], found[other][unit[other][its]])
-                np.add.at(count[row], unit[row][place], 1)
+    for row, place, other, its in _both_ways(alignments):
+        if row in found and other in found:
+            np.add.at(total[row], unit[row][place], found[other][unit[other][its]])
+            np.add.at(count[row], unit[row][place], 1)
     return {row: (one / count[row]).astype(np.float32) for row, one in total.items()}
 
 
@@ -107,9 +104,8 @@ def between_voices(batch: Batch, alignments: Iterable[Alignment]) -> Batch:
     Whose, and how much of it, is drawn by PyTorch's generator. An utterance that is alone stays as it is.
     """
     beside = defaultdict(list)
-    for pair in alignments:
-        beside[pair.one].append((pair.other, _last(pair.here, pair.there)))
-        beside[pair.other].append((pair.one, _last(pair.there, pair.here)))
+    for row, place, other, its in _both_ways(alignments):
+        beside[row].append((other, _last(place, its)))
 
     def mixed(rows: list[int]) -> tuple[Tensor, Tensor]:
         frames, counts = batch(rows)
@@ -132,6 +128,13 @@ def together(*measured: Curves) -> dict[int, Floats]:
         least, spread = values.min(), max(float(values.std()), 1e-9)
         total = {row: total.get(row, np.float32(0)) + (one - least) / spread for row, one in curves.items()}
     return {row: one.astype(np.float32) for row, one in total.items()}
+
+
+def _both_ways(alignments: Iterable[Alignment]) -> Iterable[tuple[int, NDArray[np.int64], int, NDArray[np.int64]]]:
+    """Each utterance with its frames, and the other with those beside them, of every alignment as it is and turned."""
+    for pair in alignments:
+        yield pair.one, pair.here, pair.other, pair.there
+        yield pair.other, pair.there, pair.one, pair.here
 
 
 def _sizes(unit: NDArray[np.int64], units: int) -> Floats:

@@ -77,12 +77,7 @@ class Examination:
         found: dict[str, float] = {}
         if heard.edges:
             found |= boundaries(heard.edges, [pair.spans for pair in pairs])
-            named = [
-                place is not None and token in self.tokens(pair.words[place].text)
-                for pair, edges, tokens in zip(pairs, heard.edges, heard.named, strict=True)
-                for token, place in zip(tokens, overlapping(edges, pair.spans), strict=True)
-                if pair.words
-            ]
+            named = [token in said for token, said in self.called(heard, pairs)]
             if named:
                 found["named"] = float(np.mean(named))
         if heard.nearest:
@@ -93,6 +88,15 @@ class Examination:
             if hits:
                 found["hit_rate"] = float(np.mean(hits))
         return found
+
+    def called(self, heard: Outcome, pairs: Sequence[Pair]) -> list[tuple[int, list[int]]]:
+        """The token of each unit of utterances with known words, and those of the word it lies on, if any."""
+        return [
+            (token, [] if place is None else self.tokens(pair.words[place].text))
+            for pair, edges, tokens in zip(pairs, heard.edges, heard.named, strict=True)
+            for token, place in zip(tokens, overlapping(edges, pair.spans), strict=True)
+            if pair.words
+        ]
 
     def hear(self, head: nn.Module, rows: Sequence[int]) -> Outcome:
         """What ``head`` makes of utterances ``rows``, in evaluation mode."""

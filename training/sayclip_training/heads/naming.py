@@ -22,17 +22,18 @@ from torch import nn
 from sayclip.cli.output import Progress
 from sayclip.inputs.audio import AudioSettings, read_audio
 from sayclip_training.distillation import cache
+from sayclip_training.distillation.evaluation import unit
+from sayclip_training.distillation.teacher import Read
 from sayclip_training.heads.consensus import agreed_units, align
 from sayclip_training.heads.examination import Examination
 from sayclip_training.heads.features import LONGEST, RATE, SHORTEST, Features
 from sayclip_training.heads.listener import Listener
+from sayclip_training.heads.objective import NONE
 from sayclip_training.heads.segmentation import spoken
 
-NONE = -1  # where there is no unit
 AROUND, SILENCE = RATE // 40, RATE // 20  # samples of what is said around a unit that are cut out too, and behind that
 PICTURE = 0.4  # of its embedding, less the mean of all, that is added to what is said of a unit
 _WORD = re.compile(r"\w[\w'’-]*")
-Read = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def words_of(captions: Sequence[str], tokens: Callable[[str], list[int]], read: 
     pieces = {word: found for word, found in pieces.items() if found}
     if not pieces:
         return None
-    return Words(_unit(read(list(pieces))), np.array([found[0] for found in pieces.values()]))
+    return Words(unit(read(list(pieces))), np.array([found[0] for found in pieces.values()]))
 
 
 def names(
@@ -75,13 +76,13 @@ def names(
     edges = dict(zip(rows, exam.hear(head, rows).edges, strict=True))
     said = _said(exam, folder, listener, edges, kept)
     counts = heard.counts()
-    unit = {row: _unit_of_frames(edges[row], int(counts[row]), listener.frame_seconds) for row in rows}
+    lies_in = {row: _unit_of_frames(edges[row], int(counts[row]), listener.frame_seconds) for row in rows}
     compared = spoken(heard, rows, exam.picture)
-    said = dict(agreed_units(said, unit, align(compared.vectors, rows, exam.picture)))
+    said = dict(agreed_units(said, lies_in, align(compared.vectors, rows, exam.picture)))
     found = np.full((len(counts), max(len(one) for one in said.values())), NONE)
     seen = picture * (exam.pictures - exam.pictures.mean(0))
     for row, embeddings in said.items():
-        meant = _unit(embeddings) + seen[exam.picture[row]]
+        meant = unit(embeddings) + seen[exam.picture[row]]
         found[row, : len(embeddings)] = words.tokens[(meant @ words.embeddings.T).argmax(1)]
     return found
 
@@ -93,10 +94,10 @@ def _said(
     units = [(row, *times) for row, found in edges.items() for times in itertools.pairwise(found)]
     made = {row: hashlib.sha256(exam.features.batch([row])[0].numpy().tobytes()).hexdigest() for row in edges}
     keys = [f"{made[row]} {start:.6f} {end:.6f}" for row, start, end in units]
-    names = {row: folder / exam.pairs[row].speech for row in edges}
+    paths = {row: folder / exam.pairs[row].speech for row in edges}
 
     def make(start: int, stop: int) -> NDArray[np.float32]:
-        return listener.say(list(_cut(units[start:stop], names)))
+        return listener.say(list(_cut(units[start:stop], paths)))
 
     with Progress("words") as bar:
         found = cache.rows(kept, "said", listener.identity, keys, exam.pictures.shape[1], make, bar)
@@ -116,8 +117,3 @@ def _cut(units: Sequence[tuple[int, float, float]], paths: dict[int, Path]) -> I
 def _unit_of_frames(edges: Sequence[float], count: int, frame_seconds: float) -> NDArray[np.int64]:
     """Which unit each of ``count`` frames lies in."""
     return np.searchsorted(np.array(edges[1:-1]), (np.arange(count) + 0.5) * frame_seconds)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return found

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 SCALE = 1 / 0.07  # of the logits, as SpeechCLIP base has it
+NONE = -1  # a name where there is no unit
 SHARP = 0.05  # of the cosines of units with tokens
 _NOWHERE = -1e4
 
@@ -28,16 +29,16 @@ def contrastive(ours: Tensor, theirs: Tensor, meaning: Tensor, scale: float = SC
     return (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
 
 
-def towards_names(units: Tensor, names: Tensor, table: Tensor, barred: Tensor, none: int = -1) -> Tensor:
+def towards_names(units: Tensor, names: Tensor, table: Tensor, barred: Tensor) -> Tensor:
     """The mean cross entropy of units f32 [B,K,D] with the rows ``names`` i64 [B,M] of the token table f32 [V,D].
 
     Logits are cosines by ``SHARP``; ``barred`` bool [V]: rows that are no words. Where M is less than K, or a name is
-    ``none``, there is no unit, and 0 comes of it where there are none at all.
+    ``NONE``, there is no unit, and 0 comes of it where there are none at all.
     """
     cosines = normalize(units[:, : names.shape[1]], dim=-1, eps=1e-8) @ normalize(table, dim=-1, eps=1e-8).T
     logits = cosines.masked_fill(barred, -2.0) / SHARP
-    total = cross_entropy(logits.flatten(0, 1), names.flatten(), ignore_index=none, reduction="sum")
-    return total / (names != none).sum().clamp(min=1)
+    total = cross_entropy(logits.flatten(0, 1), names.flatten(), ignore_index=NONE, reduction="sum")
+    return total / (names != NONE).sum().clamp(min=1)
 
 
 def towards_vocabulary(units: Tensor, count: Tensor, table: Tensor, barred: Tensor) -> Tensor:

@@ -27,12 +27,7 @@ def boundaries(edges: Units, pairs: Sequence[Pair]) -> dict[str, float]:
 
 def named_whole(exam: Examination, heard: Outcome, pairs: Sequence[Pair]) -> dict[str, float]:
     """``named_whole``: the share of units whose nearest token is all of the word that they lie on, and no piece."""
-    right = [
-        place is not None and exam.tokens(pair.words[place].text) == [token]
-        for pair, edges, tokens in zip(pairs, heard.edges, heard.named, strict=True)
-        for token, place in zip(tokens, measures.overlapping(edges, pair.spans), strict=True)
-        if pair.words
-    ]
+    right = [said == [token] for token, said in exam.called(heard, pairs)]
     return {"named_whole": float(np.mean(right))} if right else {}
 
 
